@@ -1,0 +1,48 @@
+import { writeFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import type { Bench } from './harness.js';
+import { lpm } from './lpm/lpm.js';
+import { ConsoleReport } from './report.js';
+
+const BENCHES: Readonly<Record<string, Bench>> = { lpm };
+
+const usage = () =>
+  ['Usage: npm run bench -- NAME [--json FILE]', '']
+    .concat(Object.entries(BENCHES).map(([name, { question }]) => `  ${name.padEnd(8)} ${question}`))
+    .join('\n');
+
+function readArguments(): { readonly name: string; readonly json: string | undefined } | undefined {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: { json: { type: 'string' } },
+    });
+    const [name] = positionals;
+    if (positionals.length !== 1 || name === undefined || !Object.hasOwn(BENCHES, name)) return undefined;
+    return { name, json: values.json };
+  } catch {
+    return undefined;
+  }
+}
+
+async function main(): Promise<number> {
+  const wanted = readArguments();
+  if (wanted === undefined) {
+    process.stderr.write(`${usage()}\n`);
+    return 2;
+  }
+  const bench = BENCHES[wanted.name]!;
+  const report = new ConsoleReport(wanted.name, process.stdout, process.stderr);
+  report.note(`${wanted.name}: ${bench.question}`);
+  await bench.run(report);
+  const result = report.result();
+  report.table(
+    'Figures',
+    ['name', 'value'],
+    Object.entries(result.figures).map(([name, value]) => [name, value.toPrecision(4)]),
+  );
+  if (wanted.json !== undefined) await writeFile(wanted.json, `${JSON.stringify(result, null, 2)}\n`);
+  return 0;
+}
+
+process.exitCode = await main();

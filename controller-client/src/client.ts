@@ -1,0 +1,137 @@
+import { watch } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from 'sluice-gateway/config/config.js';
+import type { Log } from 'sluice-gateway/log.js';
+import { canonicalJson } from 'sluice-gateway/snapshot/format.js';
+import { writeFileAtomically } from 'sluice-gateway/snapshot/store.js';
+import { discover } from './aws/discover.js';
+import type { Inventory } from './inventory.js';
+import { writeSnapshot } from './snapshot/write.js';
+import { buildWanted, INVENTORY_FILE, readKnownInventory } from './wanted.js';
+
+/** Editors write a file in several steps: policy is read when it has been quiet for so long. */
+const QUIET_MS = 100;
+/** How often policy is read where no notification tells of its change. */
+const POLL_MS = 5_000;
+
+/** Brings wanted state: reads AWS and policy files over and over, and writes a snapshot whenever they say something new. */
+export class ControllerClient {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #stopping = new AbortController();
+  #inventory: Inventory | undefined;
+  #told = '';
+  #building: Promise<void> = Promise.resolve();
+
+  constructor(config: Config, log: Log) {
+    this.#config = config;
+    this.#log = log;
+  }
+
+  /** Runs until `stop`. Rejects only where it can't even begin. */
+  async run(): Promise<void> {
+    await mkdir(this.#config.snapshot.path, { recursive: true });
+    this.#inventory = await readKnownInventory(this.#config.snapshot.path);
+    await this.#build();
+    const watcher = this.#watchPolicy();
+    await Promise.all([this.#pollPolicy(), this.#refreshInventory()]);
+    watcher?.close();
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+  }
+
+  #watchPolicy(): { close(): void } | undefined {
+    const { path } = this.#config.policy;
+    let timer: NodeJS.Timeout | undefined;
+    const changed = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => void this.#build(), QUIET_MS);
+    };
+    try {
+      return watch(path, changed);
+    } catch (error) {
+      this.#log.debug('policy is looked at by time alone', { error: error as Error });
+      return undefined;
+    }
+  }
+
+  async #pollPolicy(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      await this.#sleep(POLL_MS);
+      await this.#build();
+    }
+  }
+
+  async #refreshInventory(): Promise<void> {
+    const aws = this.#config.inventory?.aws;
+    if (aws === undefined) return;
+    while (!this.#stopping.signal.aborted) {
+      await this.#refreshOnce(aws.accounts);
+      await this.#sleep(aws.refreshSeconds * 1000);
+    }
+  }
+
+  async #refreshOnce(accounts: NonNullable<Config['inventory']>['aws']['accounts']): Promise<void> {
+    const { signal } = this.#stopping;
+    try {
+      const known = accounts.map(({ profile, ...account }) => ({
+        ...account,
+        ...(profile !== undefined && { profile }),
+      }));
+      this.#inventory = await discover(known, this.#inventory, { now: () => new Date(), signal });
+    } catch (error) {
+      if (!signal.aborted) this.#log.error('AWS could not be read', { error: error as Error });
+      return;
+    }
+    for (const { accountId, region, error } of this.#inventory.scopes) {
+      if (error !== undefined) {
+        this.#log.warn('AWS could not be read in full, what was known stays', {
+          accountId,
+          region,
+          reason: error,
+        });
+      }
+    }
+    const file = join(this.#config.snapshot.path, INVENTORY_FILE);
+    await writeFileAtomically(file, canonicalJson(this.#inventory));
+    await this.#build();
+  }
+
+  #build(): Promise<void> {
+    this.#building = this.#building.then(() => this.#buildOnce());
+    return this.#building;
+  }
+
+  async #buildOnce(): Promise<void> {
+    if (this.#inventory === undefined || this.#stopping.signal.aborted) return;
+    try {
+      const { content, warnings } = buildWanted(this.#config.policy.path, this.#inventory);
+      this.#tell('warn', warnings);
+      const { revision, changed } = await writeSnapshot(this.#config.snapshot.path, content, {
+        now: new Date(),
+      });
+      if (changed) this.#log.info('snapshot written', { revision });
+    } catch (error) {
+      this.#tell('error', [
+        'the policy can not be used, what is in force stays',
+        ...(error as Error).message.split('\n'),
+      ]);
+    }
+  }
+
+  /** Says lines once, until there is something else to say. */
+  #tell(level: 'warn' | 'error', lines: readonly string[]): void {
+    const text = lines.join('\n');
+    if (text === this.#told) return;
+    this.#told = text;
+    for (const line of lines) this.#log[level](line);
+  }
+}

@@ -1,0 +1,89 @@
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  BODIES_FOLDER,
+  MANIFEST_FILE,
+  type Manifest,
+  manifestSchema,
+} from 'sluice-gateway/snapshot/format.js';
+
+/** Where a snapshot is kept: bodies by digest, and one manifest that is replaced as a whole. */
+export interface SnapshotStore {
+  /** The manifest in force, if there is one; throws when there is one that can't be understood. */
+  readManifest(): Promise<Manifest | undefined>;
+  /** Whether a body of this digest and size is there. */
+  hasBody(digest: string, bytes: number): Promise<boolean>;
+  putBody(digest: string, body: string): Promise<void>;
+  /** Makes the manifest the one in force; the bodies it names are safe on disk before. */
+  putManifest(manifest: string): Promise<void>;
+  /** Removes every body but these, and what an interrupted writer left. */
+  keepBodies(digests: ReadonlySet<string>): Promise<void>;
+}
+
+const TEMPORARY = '.new';
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/**
+ * Writes a file beside its place, has it on disk, then moves it there: a reader sees all of it or nothing.
+ */
+async function writeWhole(path: string, text: string): Promise<void> {
+  const temporary = `${path}${TEMPORARY}`;
+  const handle = await open(temporary, 'w', 0o644);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(temporary, path);
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
+
+/** A snapshot in a folder, made if need be. One writer at a time; readers at any time. */
+export async function openSnapshotFolder(folder: string): Promise<SnapshotStore> {
+  const bodies = join(folder, BODIES_FOLDER);
+  const manifestFile = join(folder, MANIFEST_FILE);
+  await mkdir(bodies, { recursive: true });
+  return {
+    async readManifest() {
+      try {
+        return manifestSchema.parse(JSON.parse(await readFile(manifestFile, 'utf8')));
+      } catch (error) {
+        if (isMissing(error)) return undefined;
+        const what = `${manifestFile} holds no valid manifest`;
+        const why = 'the next revision must be above the one in it';
+        throw new Error(`Cannot write snapshot: ${what}, ${why}`, { cause: error });
+      }
+    },
+    async hasBody(digest, bytes) {
+      try {
+        return (await stat(join(bodies, digest))).size === bytes;
+      } catch (error) {
+        if (isMissing(error)) return false;
+        throw error;
+      }
+    },
+    putBody: (digest, body) => writeWhole(join(bodies, digest), body),
+    async putManifest(manifest) {
+      await syncFolder(bodies);
+      await writeWhole(manifestFile, manifest);
+      await syncFolder(folder);
+    },
+    async keepBodies(digests) {
+      for (const name of await readdir(bodies)) {
+        if (!digests.has(name)) await rm(join(bodies, name));
+      }
+    },
+  };
+}

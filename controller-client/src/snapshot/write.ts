@@ -1,0 +1,163 @@
+import { printPrefix } from 'sluice-gateway/net/prefix.js';
+import type { Policy } from 'sluice-gateway/policy/model.js';
+import {
+  bodyDigest,
+  canonicalJson,
+  type InventoryBody,
+  inventoryBodySchema,
+  type Manifest,
+  manifestSchema,
+  policyBodySchema,
+  SNAPSHOT_FORMAT,
+  SNAPSHOT_LIMITS,
+} from 'sluice-gateway/snapshot/format.js';
+import type { z } from 'zod';
+import type { IdentifiedFunction } from '../groups/identity.js';
+import type { ResolvedGroup } from '../groups/resolve.js';
+import type { Scope } from '../inventory.js';
+import { openSnapshotFolder, type SnapshotStore } from './folder.js';
+import { splitPrefixes } from './split.js';
+
+/** What a snapshot says. */
+export interface SnapshotContent {
+  readonly policy: Policy;
+  readonly groups: readonly ResolvedGroup[];
+  readonly inventory: {
+    readonly functions: readonly IdentifiedFunction[];
+    readonly scopes: readonly Scope[];
+  };
+}
+
+export interface Written {
+  /** The revision now in force. */
+  readonly revision: number;
+  /** False when the content was in force already: then nothing was written. */
+  readonly changed: boolean;
+}
+
+const SCOPE_ERROR_LENGTH_MAX = 4_096;
+
+function refuse(what: string, count: number, limit: number): void {
+  if (count > limit)
+    throw new RangeError(`Cannot write snapshot: it holds ${count} ${what}, the limit is ${limit}`);
+}
+
+function checkLimits({ policy, groups, inventory }: SnapshotContent): void {
+  refuse('rules', policy.rules.length, SNAPSHOT_LIMITS.rulesMax);
+  refuse('groups', groups.length, SNAPSHOT_LIMITS.groupsMax);
+  refuse('functions', inventory.functions.length, SNAPSHOT_LIMITS.functionsMax);
+  const prefixes = groups.reduce((sum, group) => sum + group.prefixes.length, 0);
+  refuse('prefixes', prefixes, SNAPSHOT_LIMITS.prefixesMax);
+}
+
+/** The reader's own check, so that nothing is published which the gateway would refuse. */
+function checked<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const at = issue!.path.join('.');
+  throw new RangeError(`Cannot write snapshot: ${what} is not valid at ${at}: ${issue!.message}`, {
+    cause: parsed.error,
+  });
+}
+
+function inventoryBody({ functions, scopes }: SnapshotContent['inventory']): InventoryBody {
+  return {
+    functions: functions.map((fn) => ({
+      ...fn,
+      sharedWith: [...fn.sharedWith],
+      prefixes: fn.prefixes.map(printPrefix),
+    })),
+    scopes: scopes.map((scope) =>
+      scope.error === undefined ? scope : { ...scope, error: scope.error.slice(0, SCOPE_ERROR_LENGTH_MAX) },
+    ),
+  };
+}
+
+/** As above; what would make the body too large for the gateway is left out: whom each function shares with. */
+function fittingInventoryBody(inventory: SnapshotContent['inventory']): InventoryBody {
+  const body = inventoryBody(inventory);
+  if (Buffer.byteLength(canonicalJson(body)) <= SNAPSHOT_LIMITS.bodyBytesMax) return body;
+  return { ...body, functions: body.functions.map((fn) => ({ ...fn, sharedWith: [] })) };
+}
+
+/** The bodies of a snapshot by digest, and a manifest that names them. */
+interface Draft {
+  readonly bodies: ReadonlyMap<string, string>;
+  readonly manifest: Omit<Manifest, 'revision' | 'createdAt'>;
+}
+
+function draft(content: SnapshotContent): Draft {
+  const bodies = new Map<string, string>();
+  const put = (what: string, value: unknown): string => {
+    const body = canonicalJson(value);
+    const bytes = Buffer.byteLength(body);
+    refuse(`bytes in ${what}`, bytes, SNAPSHOT_LIMITS.bodyBytesMax);
+    const digest = bodyDigest(body);
+    bodies.set(digest, body);
+    return digest;
+  };
+  const policy = put('its policy', checked('the policy', policyBodySchema, content.policy));
+  const groups = content.groups.map(({ name, resolved, prefixes }) => ({
+    name,
+    resolved,
+    prefixCount: prefixes.length,
+    bodies: splitPrefixes(prefixes).map((part) =>
+      put('a part of a group', { prefixes: part.map(printPrefix) }),
+    ),
+  }));
+  const inventory = put(
+    'its inventory',
+    checked('the inventory', inventoryBodySchema, fittingInventoryBody(content.inventory)),
+  );
+  return {
+    bodies,
+    manifest: {
+      format: SNAPSHOT_FORMAT,
+      policy: { digest: policy },
+      groups,
+      inventory: { digest: inventory },
+    },
+  };
+}
+
+function digestsOf({ policy, groups, inventory }: Omit<Manifest, 'revision' | 'createdAt'>): string[] {
+  return [policy.digest, inventory.digest, ...groups.flatMap(({ bodies }) => bodies)];
+}
+
+function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...previous }: Manifest): boolean {
+  return canonicalJson(manifest) === canonicalJson(previous);
+}
+
+/** As `writeSnapshot`, into any store. */
+export async function publish(store: SnapshotStore, content: SnapshotContent, now: Date): Promise<Written> {
+  checkLimits(content);
+  const { bodies, manifest } = draft(content);
+  const previous = await store.readManifest();
+  if (previous !== undefined && isSame(manifest, previous))
+    return { revision: previous.revision, changed: false };
+  const next = { ...manifest, revision: (previous?.revision ?? 0) + 1, createdAt: now.toISOString() };
+  const text = canonicalJson(checked('the manifest', manifestSchema, next));
+  refuse('bytes in its manifest', Buffer.byteLength(text), SNAPSHOT_LIMITS.manifestBytesMax);
+  for (const [digest, body] of bodies) {
+    if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);
+  }
+  await store.putManifest(text);
+  await store.keepBodies(new Set([...bodies.keys(), ...(previous === undefined ? [] : digestsOf(previous))]));
+  return { revision: next.revision, changed: true };
+}
+
+/**
+ * Writes a snapshot into a folder: first the bodies that are not there yet, then the manifest by atomic
+ * rename, then the bodies go that neither it nor the manifest before it names. Killed at any point, it leaves
+ * a whole snapshot. Unchanged content writes nothing. The revision is one more than that of the manifest in
+ * the folder. Throws RangeError when a limit is passed, and Error when the folder's manifest can't be read.
+ * One writer a folder.
+ */
+export async function writeSnapshot(
+  folder: string,
+  content: SnapshotContent,
+  { now }: { readonly now: Date },
+) {
+  return publish(await openSnapshotFolder(folder), content, now);
+}

@@ -1,0 +1,97 @@
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { buildPolicy } from './build.js';
+import { isControllerJson, readControllerForm } from './controller.js';
+import { type Diagnostic, PolicyError, type Position } from './diagnostics.js';
+import { readJson } from './json.js';
+import type { LoadedPolicy } from './model.js';
+import { checkTree, type Draft, type Node } from './node.js';
+import { readOwnForm } from './own.js';
+import { readTerraform } from './terraform.js';
+import { SourceText } from './text.js';
+import { readYaml } from './yaml.js';
+
+export const POLICY_LIMITS = { fileBytesMax: 8 << 20, filesMax: 1_000 } as const;
+
+function checked(root: Node, read: (root: Node) => Draft): Draft {
+  const problems = checkTree(root);
+  if (problems.length > 0) throw new PolicyError(problems);
+  return read(root);
+}
+
+/** How each file name extension is read. */
+const READERS: Readonly<Record<string, (source: SourceText) => Draft>> = {
+  '.yaml': (source) => checked(readYaml(source), readOwnForm),
+  '.yml': (source) => checked(readYaml(source), readOwnForm),
+  '.json': (source) =>
+    checked(readJson(source), (root) =>
+      isControllerJson(root) ? readControllerForm(root) : readOwnForm(root),
+    ),
+  '.tf': readTerraform,
+};
+
+function startOf(file: string): Position {
+  return { file, line: 1, column: 1 };
+}
+
+function fail(file: string, message: string): PolicyError {
+  return new PolicyError([{ ...startOf(file), message }]);
+}
+
+function readText(file: string): string {
+  const descriptor = openSync(file, 'r');
+  try {
+    const { size } = fstatSync(descriptor);
+    const { fileBytesMax } = POLICY_LIMITS;
+    if (size > fileBytesMax) throw fail(file, `the file holds ${size} bytes, the limit is ${fileBytesMax}`);
+    return new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(descriptor));
+  } catch (error) {
+    throw error instanceof TypeError ? fail(file, 'the file is not UTF-8 text') : error;
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function filesOf(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path];
+  const names = readdirSync(path, { withFileTypes: true })
+    .filter((entry) => !entry.isDirectory() && !entry.name.startsWith('.') && extname(entry.name) in READERS)
+    .map(({ name }) => name)
+    .sort();
+  if (names.length === 0)
+    throw fail(path, 'the folder holds no policy: expected .yaml, .yml, .json or .tf files');
+  if (names.length > POLICY_LIMITS.filesMax) {
+    throw fail(path, `the folder holds ${names.length} files, the limit is ${POLICY_LIMITS.filesMax}`);
+  }
+  return names.map((name) => join(path, name));
+}
+
+function readFiles(path: string): LoadedPolicy {
+  const drafts: Draft[] = [];
+  const broken: Diagnostic[] = [];
+  for (const file of filesOf(path)) {
+    const read = READERS[extname(file)];
+    if (read === undefined) throw fail(file, 'not a policy file: expected .yaml, .yml, .json or .tf');
+    try {
+      drafts.push(read(new SourceText(file, readText(file))));
+    } catch (error) {
+      if (!(error instanceof PolicyError)) throw error;
+      broken.push(...error.diagnostics);
+    }
+  }
+  return buildPolicy(drafts, broken, startOf(path));
+}
+
+/**
+ * Reads policy from a file, or from all `.yaml`, `.yml`, `.json` and `.tf` files of a folder (not of the
+ * folders in it). Throws one PolicyError that names everything wrong in all of them, or an Error when a file
+ * cannot be read.
+ */
+export function loadPolicy(path: string): LoadedPolicy {
+  try {
+    return readFiles(path);
+  } catch (error) {
+    if (error instanceof PolicyError) throw error;
+    throw new Error(`Cannot read policy: ${(error as Error).message}`, { cause: error });
+  }
+}

@@ -1,0 +1,21 @@
+#!/bin/sh
+# Installs the Debian packages that the quickstart, or with --tests the tests and benchmarks, need, and says which.
+# With everything there it does nothing, and needs no privileges.
+set -eu
+
+need="gcc libc6-dev iproute2 procps"
+[ "${1:-}" = --tests ] && need="$need nftables conntrack tcpdump python3 python3-boto3"
+
+missing=""
+for package in $need; do
+  dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+  echo "Missing packages:$missing. On Debian, as root: apt-get install$missing" >&2
+  exit 0
+fi
+echo "Installing Debian packages:$missing"
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

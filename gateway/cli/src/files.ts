@@ -1,0 +1,55 @@
+import { emptyInventory } from 'sluice-controller-client/inventory.js';
+import { buildWanted, readKnownInventory, type Wanted } from 'sluice-controller-client/wanted.js';
+import { type Config, readConfig } from 'sluice-gateway/config/config.js';
+import { interfacesOf } from 'sluice-gateway/gateway.js';
+import { printPrefix } from 'sluice-gateway/net/prefix.js';
+import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
+import type { Snapshot } from 'sluice-gateway/snapshot/read.js';
+
+/** Where a command that answers from files takes them from. */
+export interface FileOptions {
+  readonly config?: string;
+  readonly policy?: string;
+}
+
+/** What files say, without a gateway: policy as it is on disk, and AWS as it was last known. */
+export interface FromFiles {
+  readonly config: Config | undefined;
+  readonly wanted: Wanted;
+  readonly snapshot: Snapshot;
+  readonly interfaces: GatewayInterfaces;
+}
+
+const EXAMPLE_INTERFACES: GatewayInterfaces = { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false };
+
+function snapshotOf({ content }: Wanted): Snapshot {
+  return {
+    revision: 0,
+    createdAt: new Date().toISOString(),
+    policy: content.policy,
+    groups: content.groups,
+    inventory: {
+      functions: content.inventory.functions.map((one) => ({
+        ...one,
+        sharedWith: [...one.sharedWith],
+        prefixes: one.prefixes.map(printPrefix),
+      })),
+      scopes: [...content.inventory.scopes],
+    },
+    manifestBytes: new Uint8Array(),
+    bodies: new Map(),
+  };
+}
+
+/** Reads a configuration with its policy, or a policy alone. Throws what their readers throw, with file and line. */
+export async function readFiles({ config: file, policy }: FileOptions): Promise<FromFiles> {
+  const config = file === undefined ? undefined : readConfig(file);
+  const inventory = config === undefined ? emptyInventory() : await readKnownInventory(config.snapshot.path);
+  const wanted = buildWanted(policy ?? config!.policy.path, inventory);
+  return {
+    config,
+    wanted,
+    snapshot: snapshotOf(wanted),
+    interfaces: config === undefined ? EXAMPLE_INTERFACES : interfacesOf(config),
+  };
+}

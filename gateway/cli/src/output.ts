@@ -1,0 +1,28 @@
+import { printable, printableJson } from 'sluice-gateway/text.js';
+
+/** Exit codes of every command. */
+export const EXIT = { fine: 0, found: 1, failed: 2 } as const;
+
+/** Writes one line for a person: nothing in it acts on the terminal. */
+export function say(line = ''): void {
+  process.stdout.write(`${printable(line)}\n`);
+}
+
+/** Writes one line of JSON for a machine. */
+export function sayJson(value: unknown): void {
+  process.stdout.write(`${printableJson(value)}\n`);
+}
+
+/** Columns as wide as their widest cell, two spaces apart. */
+export function sayTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  const cells = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
+  for (const row of cells) {
+    process.stdout.write(
+      `${row
+        .map((cell, column) => cell.padEnd(widths[column]!))
+        .join('  ')
+        .trimEnd()}\n`,
+    );
+  }
+}

@@ -1,0 +1,111 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chownSync, mkdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type Config, readConfig } from 'sluice-gateway/config/config.js';
+import { Gateway } from 'sluice-gateway/gateway.js';
+import { createLog, type Log } from 'sluice-gateway/log.js';
+
+/** `CAP_NET_ADMIN` of linux/capability.h. */
+const CAP_NET_ADMIN = 12n;
+const RESTART_MS_MIN = 500;
+const RESTART_MS_MAX = 30_000;
+
+const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
+
+function hasNetAdmin(): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  return effective !== undefined && ((BigInt(`0x${effective}`) >> CAP_NET_ADMIN) & 1n) === 1n;
+}
+
+interface User {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** The user of that name, from /etc/passwd. */
+function findUser(name: string): User {
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((text) => text.split(':'))
+    .find(([user]) => user === name);
+  if (line === undefined) {
+    throw new Error(
+      `Cannot start controller client: there is no user ${JSON.stringify(name)}, create it or name another`,
+    );
+  }
+  return { uid: Number(line[2]), gid: Number(line[3]) };
+}
+
+/** Keeps the controller client running under its own user, as a child that ends with this process. */
+class ClientProcess {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #user: User | undefined;
+  #child: ChildProcess | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #restartMs = RESTART_MS_MIN;
+  #isStopping = false;
+
+  constructor(config: Config, log: Log) {
+    this.#config = config;
+    this.#log = log;
+    if (process.getuid?.() === 0) this.#user = findUser(config.controllerClient.user);
+    else log.warn('not root: the controller client runs as the same user as the gateway');
+    mkdirSync(config.snapshot.path, { recursive: true });
+    if (this.#user !== undefined) chownSync(config.snapshot.path, this.#user.uid, this.#user.gid);
+  }
+
+  start(): void {
+    const startedMs = performance.now();
+    const child = spawn(process.execPath, [CLIENT, '--config', this.#config.file], {
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      ...this.#user,
+    });
+    this.#child = child;
+    child.once('error', (error) => this.#log.error('the controller client could not be started', { error }));
+    child.once('exit', (code, signal) => {
+      if (this.#isStopping) return;
+      if (performance.now() - startedMs > RESTART_MS_MAX) this.#restartMs = RESTART_MS_MIN;
+      this.#log.error('the controller client ended and is started again, what is in force stays', {
+        code: code ?? undefined,
+        signal: signal ?? undefined,
+        afterMs: this.#restartMs,
+      });
+      this.#timer = setTimeout(() => this.start(), this.#restartMs);
+      this.#restartMs = Math.min(this.#restartMs * 2, RESTART_MS_MAX);
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    clearTimeout(this.#timer);
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGTERM');
+    await ended;
+  }
+}
+
+/** `sluice run`: gateway and controller client until SIGTERM or SIGINT. */
+export async function runGateway(configFile: string): Promise<void> {
+  const config = readConfig(configFile);
+  if (!hasNetAdmin()) {
+    throw new Error(
+      'Cannot run gateway: it needs CAP_NET_ADMIN, run it as root or by the systemd unit in deploy/',
+    );
+  }
+  const log = createLog();
+  const gateway = new Gateway(config, log);
+  const client = new ClientProcess(config, log);
+  await gateway.start();
+  log.info('gateway started', { gateway: config.gateway.name, metrics: config.metrics.listen });
+  client.start();
+  process.on('SIGHUP', () => gateway.reopenSinks());
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
+  });
+  log.info('stopping: the program stays in the kernel and goes on enforcing');
+  await client.stop();
+  await gateway.stop();
+}

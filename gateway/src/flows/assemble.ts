@@ -1,0 +1,300 @@
+import type { ConntrackEvent, Connection as Entry } from '../conntrack/decode.js';
+import type { Tuple } from '../conntrack/tuple.js';
+import type { NflogPacket } from '../nflog/decode.js';
+import { decodeMark } from '../nft/mark.js';
+import { LOG_REASONS, type LogReason } from '../policy/fixed-chains.js';
+import { type Attributor, attributeDestination, attributeSource, claimedSource } from './attribute.js';
+import { type Connection, ConnectionTable } from './connections.js';
+import { endReason, kernelTime, natFields, ruleFields, trafficFields, tupleFields } from './fields.js';
+import { FLOW_SCHEMA, type FlowRecord } from './record.js';
+import type { RuleBook } from './rule-book.js';
+import { SuppressedCounts } from './suppressed.js';
+
+export interface AssemblerOptions {
+  /** Name of the gateway, in every record. */
+  readonly gateway: string;
+  readonly rules: RuleBook;
+  /** The matcher of the snapshot in force, asked at every event. */
+  readonly matcher: () => Attributor;
+  readonly now: () => Date;
+  /** Connections whose attribution is kept from beginning to end, about 0.5 kB each. */
+  readonly connectionsMax: number;
+}
+
+/** As many connections as the kernel tracks by default on a machine with more than 4 GB. */
+export const CONNECTIONS_MAX = 262_144;
+
+/** Bits of the flags octet of TCP. */
+const TCP_SYN = 0x02;
+const TCP_ACK = 0x10;
+
+type Verdict = NonNullable<FlowRecord['verdict']>;
+
+const isLogReason = (text: string): text is LogReason => (LOG_REASONS as readonly string[]).includes(text);
+
+/** Whether our program gave this mark to a connection or packet. Others are none of our business. */
+const isJudged = (mark: number) => decodeMark(mark).generation !== 0;
+
+const connectionFields = ({ start, src, dst, original }: Connection): Partial<FlowRecord> => ({
+  ...(start !== undefined && { start }),
+  src,
+  dst,
+  ...tupleFields(original),
+});
+
+/**
+ * Makes flow records of what the kernel tells: of connections (conntrack), of refused packets (NFLOG), and of
+ * loss. Reads no clock and does no I/O. Of connections only those are told whose rule has `logging`, and the
+ * end of every one whose beginning was told; for refused packets the kernel program has decided that already.
+ * A dump of the connections that exist, fed in as updates, makes known what was there before the gateway
+ * started.
+ */
+export class FlowAssembler {
+  readonly #options: AssemblerOptions;
+  readonly #connections: ConnectionTable;
+  readonly #suppressed = new SuppressedCounts();
+
+  constructor(options: AssemblerOptions) {
+    this.#options = options;
+    this.#connections = new ConnectionTable(options.connectionsMax);
+  }
+
+  /**
+   * Connections known now, and how many were forgotten before their end because there were more than the
+   * limit.
+   */
+  get connections(): { readonly known: number; readonly forgotten: number } {
+    return { known: this.#connections.size, forgotten: this.#connections.forgotten };
+  }
+
+  /** The record that an event of a connection makes, if any. */
+  conntrack(event: ConntrackEvent): FlowRecord | undefined {
+    switch (event.kind) {
+      case 'new':
+        return isJudged(event.mark) ? this.#opened(event) : undefined;
+      case 'update':
+        return isJudged(event.mark) ? this.#updated(event) : undefined;
+      case 'destroy':
+        return this.#closed(event);
+      default:
+        return event.kind satisfies never;
+    }
+  }
+
+  /**
+   * The record that a logged packet makes; none when its prefix or mark shows that another program logged it.
+   */
+  packet(packet: NflogPacket): FlowRecord | undefined {
+    const { prefix, mark } = packet;
+    if (!isLogReason(prefix)) return undefined;
+    switch (prefix) {
+      case 'deny':
+        return isJudged(mark) ? this.#refused(packet, 'DENY') : undefined;
+      case 'reject':
+        return isJudged(mark) ? this.#refused(packet, 'REJECT') : undefined;
+      case 'monitor':
+        return isJudged(mark) ? this.#monitored(packet) : undefined;
+      case 'unclassified':
+      case 'invalid':
+      case 'spoofed':
+        return this.#dropped(packet, prefix);
+      default:
+        return prefix satisfies never;
+    }
+  }
+
+  /**
+   * The record that events were lost between the kernel and here; `events` where the kernel says how many.
+   */
+  lost(source: 'conntrack' | 'nflog', events?: number): FlowRecord {
+    return this.#record('loss', this.#now(), { loss: { source, ...(events !== undefined && { events }) } });
+  }
+
+  /**
+   * Takes the kernel's counts of decisions that the rate limit kept from the log, each since its counter was
+   * made, by rule name. The next record of a rule tells the difference; of rules that are gone, the records
+   * returned do.
+   */
+  suppressedCounts(counts: ReadonlyMap<string, bigint>): readonly FlowRecord[] {
+    return this.#suppressed.update(counts).map((untold) => this.#untold(untold));
+  }
+
+  /** At the end: what suppressed counts have not been told yet. */
+  finish(): readonly FlowRecord[] {
+    return this.#suppressed.takeAll().map((untold) => this.#untold(untold));
+  }
+
+  #opened(event: ConntrackEvent): FlowRecord | undefined {
+    const start = kernelTime(event.startNs) ?? this.#now();
+    const connection = this.#learn(event, start);
+    if (connection.rule?.logging !== true) return undefined;
+    connection.told = true;
+    return this.#permitted('open', start, connection, event);
+  }
+
+  #updated(event: ConntrackEvent): FlowRecord | undefined {
+    const connection = this.#connections.get(event.id, event.original);
+    if (connection === undefined) {
+      this.#learn(event, kernelTime(event.startNs));
+      return undefined;
+    }
+    if (connection.mark === event.mark) return undefined;
+    const before = connection.rule;
+    this.#judgedAgain(connection, event.mark);
+    if (connection.rule?.logging !== true || connection.rule.name === before?.name) return undefined;
+    connection.told = true;
+    return this.#permitted('update', this.#now(), connection, event);
+  }
+
+  #closed(event: ConntrackEvent): FlowRecord | undefined {
+    const start = kernelTime(event.startNs);
+    const known = this.#connections.take(event.id, event.original);
+    if (known === undefined && !isJudged(event.mark)) return undefined;
+    const connection = known ?? this.#describe(event, start);
+    // The update that said so was lost.
+    if (isJudged(event.mark) && connection.mark !== event.mark) this.#judgedAgain(connection, event.mark);
+    // A rule that is no longer known may have been a logging one.
+    if (!connection.told && connection.rule?.logging === false) return undefined;
+    const end = kernelTime(event.stopNs) ?? this.#now();
+    return this.#permitted('close', end, connection, event, {
+      ...(start !== undefined && { start }),
+      end,
+      ...trafficFields(event),
+      endReason: endReason(event, connection.revoked),
+    });
+  }
+
+  #judgedAgain(connection: Connection, mark: number): void {
+    connection.mark = mark;
+    connection.rule = this.#ruleOf(mark);
+    connection.revoked = false;
+  }
+
+  #permitted(
+    event: 'open' | 'update' | 'close',
+    time: string,
+    connection: Connection,
+    kernel: ConntrackEvent,
+    fields: Partial<FlowRecord> = {},
+  ): FlowRecord {
+    return this.#record(event, time, {
+      verdict: 'PERMIT',
+      enforced: true,
+      ...ruleFields(connection.mark, connection.rule),
+      ...connectionFields(connection),
+      ...natFields(kernel),
+      ...fields,
+    });
+  }
+
+  #refused(packet: NflogPacket, verdict: Verdict): FlowRecord {
+    const { conntrack } = packet;
+    const connection = this.#permittedBefore(packet);
+    if (connection !== undefined) connection.revoked = true;
+    return this.#record(connection === undefined ? 'deny' : 'revoke', this.#packetTime(packet), {
+      verdict,
+      enforced: true,
+      ...this.#decision(packet.mark),
+      ...(connection === undefined
+        ? this.#packetFields(conntrack?.original ?? packet.tuple)
+        : connectionFields(connection)),
+      ...this.#suppressedFields(packet.mark),
+    });
+  }
+
+  #monitored(packet: NflogPacket): FlowRecord {
+    const verdict = this.#ruleOf(packet.mark)?.action;
+    return this.#record(verdict === 'PERMIT' ? 'open' : 'deny', this.#packetTime(packet), {
+      verdict,
+      enforced: false,
+      ...this.#decision(packet.mark),
+      ...this.#packetFields(packet.conntrack?.original ?? packet.tuple),
+      ...this.#suppressedFields(packet.mark),
+    });
+  }
+
+  #dropped(packet: NflogPacket, reason: 'unclassified' | 'invalid' | 'spoofed'): FlowRecord {
+    const { tuple, conntrack } = packet;
+    return this.#record('deny', this.#packetTime(packet), {
+      verdict: 'DENY',
+      enforced: true,
+      reason,
+      ...(reason === 'spoofed'
+        ? this.#packetFields(tuple, claimedSource)
+        : this.#packetFields(conntrack?.original ?? tuple)),
+    });
+  }
+
+  #untold([name, suppressed]: readonly [string, number]): FlowRecord {
+    return this.#record('loss', this.#now(), { rule: { name }, suppressed });
+  }
+
+  #record(event: FlowRecord['event'], time: string, fields: Partial<FlowRecord>): FlowRecord {
+    return { schema: FLOW_SCHEMA, time, event, gateway: this.#options.gateway, ...fields };
+  }
+
+  #now(): string {
+    return this.#options.now().toISOString();
+  }
+
+  #packetTime(packet: NflogPacket): string {
+    return kernelTime(packet.timestampNs) ?? this.#now();
+  }
+
+  #ruleOf(mark: number) {
+    return this.#options.rules.ruleOf(decodeMark(mark));
+  }
+
+  #decision(mark: number) {
+    return ruleFields(mark, this.#ruleOf(mark));
+  }
+
+  #suppressedFields(mark: number): Pick<FlowRecord, 'suppressed'> {
+    const rule = this.#ruleOf(mark);
+    const suppressed = rule === undefined ? 0 : this.#suppressed.take(rule.name);
+    return suppressed === 0 ? {} : { suppressed };
+  }
+
+  #packetFields(tuple: Tuple | undefined, source?: typeof claimedSource): Partial<FlowRecord> {
+    if (tuple === undefined) return {};
+    const matcher = this.#options.matcher();
+    return {
+      src: source?.(tuple.src, tuple.srcPort) ?? attributeSource(matcher, tuple.src, tuple.srcPort),
+      dst: attributeDestination(matcher, tuple.dst, tuple.dstPort),
+      ...tupleFields(tuple),
+    };
+  }
+
+  /** The connection that a refused packet belongs to, if there is one that was permitted. */
+  #permittedBefore({ conntrack, tuple, tcpFlags }: NflogPacket): Connection | undefined {
+    if (conntrack !== undefined) {
+      const { id, mark, original, startNs } = conntrack;
+      if (!isJudged(mark)) return undefined;
+      return this.#connections.get(id, original) ?? this.#learn(conntrack, kernelTime(startNs));
+    }
+    // A kernel without CONFIG_NETFILTER_NETLINK_GLUE_CT sends no connection along.
+    const begins = tcpFlags !== undefined && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
+    return tuple === undefined || begins ? undefined : this.#connections.find(tuple);
+  }
+
+  #describe({ id, mark, original }: Entry, start: string | undefined): Connection {
+    const matcher = this.#options.matcher();
+    return {
+      id,
+      original,
+      start,
+      src: attributeSource(matcher, original.src, original.srcPort),
+      dst: attributeDestination(matcher, original.dst, original.dstPort),
+      mark,
+      rule: this.#ruleOf(mark),
+      told: false,
+      revoked: false,
+    };
+  }
+
+  #learn(entry: Entry, start: string | undefined): Connection {
+    const connection = this.#describe(entry, start);
+    this.#connections.set(connection);
+    return connection;
+  }
+}

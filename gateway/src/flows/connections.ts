@@ -1,0 +1,87 @@
+import type { Tuple } from '../conntrack/tuple.js';
+import type { FlowDestination, FlowSource } from './attribute.js';
+import type { RuleFacts } from './rule-book.js';
+
+/** What was known of a permitted connection when it was made, and how it went on. */
+export interface Connection {
+  /** Of the conntrack entry. */
+  readonly id: number;
+  readonly original: Tuple;
+  /** RFC 3339; undefined when it was made before the gateway could see it. */
+  readonly start: string | undefined;
+  readonly src: FlowSource;
+  readonly dst: FlowDestination;
+  mark: number;
+  /** The rule that permits it now; undefined when its generation is not known. */
+  rule: RuleFacts | undefined;
+  /** Whether its beginning was told: then its end is told too. */
+  told: boolean;
+  revoked: boolean;
+}
+
+/** ICMP's type is left out: it differs between the directions of an exchange. */
+function tupleKey({ protocol, src, dst, srcPort, dstPort, icmp }: Tuple): string {
+  return `${protocol} ${src.value} ${srcPort ?? icmp?.id} ${dst.value} ${dstPort ?? ''} ${src.family}`;
+}
+
+const reversed = (tuple: Tuple): Tuple => ({
+  ...tuple,
+  src: tuple.dst,
+  dst: tuple.src,
+  srcPort: tuple.dstPort,
+  dstPort: tuple.srcPort,
+});
+
+/**
+ * Connections by original tuple, at most `connectionsMax`. A new one pushes out the oldest, so that entries
+ * whose end was lost cannot fill the table for good. The conntrack id tells a connection from its successor;
+ * alone it names none, being a 32-bit hash.
+ */
+export class ConnectionTable {
+  readonly #connections = new Map<string, Connection>();
+  readonly #connectionsMax: number;
+  #forgotten = 0;
+
+  constructor(connectionsMax: number) {
+    this.#connectionsMax = connectionsMax;
+  }
+
+  get size(): number {
+    return this.#connections.size;
+  }
+
+  /** How many were pushed out: their end is attributed by what is known then. */
+  get forgotten(): number {
+    return this.#forgotten;
+  }
+
+  get(id: number, original: Tuple): Connection | undefined {
+    const connection = this.#connections.get(tupleKey(original));
+    return connection?.id === id ? connection : undefined;
+  }
+
+  /** The connection of a packet of either direction, as the forward chain sees it: without source NAT. */
+  find(packet: Tuple): Connection | undefined {
+    return this.#connections.get(tupleKey(packet)) ?? this.#connections.get(tupleKey(reversed(packet)));
+  }
+
+  set(connection: Connection): void {
+    const key = tupleKey(connection.original);
+    this.#connections.delete(key);
+    if (this.#connections.size >= this.#connectionsMax) {
+      for (const oldest of this.#connections.keys()) {
+        this.#connections.delete(oldest);
+        this.#forgotten++;
+        break;
+      }
+    }
+    this.#connections.set(key, connection);
+  }
+
+  /** Removes and returns a connection. */
+  take(id: number, original: Tuple): Connection | undefined {
+    const connection = this.get(id, original);
+    if (connection !== undefined) this.#connections.delete(tupleKey(original));
+    return connection;
+  }
+}

@@ -1,0 +1,252 @@
+import fc from 'fast-check';
+import t from 'tap';
+import type { Tuple } from '../conntrack/tuple.js';
+import { encodeMark } from '../nft/mark.js';
+import {
+  assembler,
+  connection,
+  DESTROYED,
+  ENDS,
+  event,
+  HEAD,
+  mark,
+  NOW,
+  ORIGINAL,
+  PERMITTED,
+  packet,
+  REPLY,
+  START_NS,
+  tcp,
+  told,
+} from './fixture.js';
+import { FLOW_EVENTS } from './record.js';
+
+const seed = process.env.TEST_SEED === undefined ? Date.now() & 0xffff_ffff : Number(process.env.TEST_SEED);
+
+t.test('refused packets', (t) => {
+  const { flows } = assembler();
+  const time = '2026-01-02T03:01:00.123Z';
+  const refused = { ...HEAD, ...ENDS, time, event: 'deny', enforced: true };
+  const rule = { reason: 'rule', rule: { name: 'no-telnet', priority: 5 }, generation: 2 };
+  t.strictSame(told(flows.packet(packet('reject'))), { ...refused, verdict: 'REJECT', ...rule });
+  const byDefault = { reason: 'default', rule: { name: 'default' }, generation: 2 };
+  t.strictSame(told(flows.packet(packet('deny', { mark: mark(2, 0) }))), {
+    ...refused,
+    verdict: 'DENY',
+    ...byDefault,
+  });
+  const conntrack = connection({ mark: 0 });
+  t.match(
+    told(flows.packet(packet('deny', { tuple: REPLY, conntrack }))),
+    { event: 'deny', ...ENDS },
+    'a reply packet',
+  );
+  for (const reason of ['unclassified', 'invalid']) {
+    t.strictSame(told(flows.packet(packet(reason, { mark: 0 }))), { ...refused, verdict: 'DENY', reason });
+  }
+  const spoofed = told(flows.packet(packet('spoofed', { mark: 0 })))!;
+  t.strictSame(
+    spoofed.src,
+    { ip: '10.0.0.5', port: 40_000, functions: [], groups: [] },
+    'a spoofed source accuses nobody',
+  );
+  for (const foreign of [packet('another program: '), packet('deny', { mark: 3 })])
+    t.equal(flows.packet(foreign), undefined);
+  const unreadable = told(
+    flows.packet(packet('invalid', { mark: 0, tuple: undefined, timestampNs: undefined })),
+  );
+  t.strictSame(unreadable, {
+    ...HEAD,
+    time: NOW,
+    event: 'deny',
+    verdict: 'DENY',
+    enforced: true,
+    reason: 'invalid',
+  });
+  t.end();
+});
+
+t.test('what MONITOR rules would have decided', (t) => {
+  const { flows } = assembler();
+  const monitored = (of: number) => told(flows.packet(packet('monitor', { mark: of })));
+  t.match(monitored(mark(1, 3)), {
+    event: 'deny',
+    verdict: 'REJECT',
+    enforced: false,
+    rule: { name: 'no-telnet' },
+  });
+  t.match(monitored(mark(1, 1)), { event: 'open', verdict: 'PERMIT', enforced: false, generation: 1 });
+  const unknown = monitored(mark(9, 1))!;
+  t.match(unknown, { event: 'deny', enforced: false, generation: 9 });
+  t.notOk('verdict' in unknown || 'rule' in unknown);
+  t.end();
+});
+
+t.test('a connection that policy no longer permits', (t) => {
+  const { flows, matcher } = assembler();
+  flows.conntrack(event('new', { startNs: START_NS }));
+  matcher.owners = [];
+  const conntrack = connection();
+  t.strictSame(told(flows.packet(packet('reject', { tuple: REPLY, conntrack }))), {
+    ...HEAD,
+    ...ENDS,
+    time: '2026-01-02T03:01:00.123Z',
+    start: '2026-01-02T03:00:00.123Z',
+    event: 'revoke',
+    verdict: 'REJECT',
+    enforced: true,
+    reason: 'rule',
+    rule: { name: 'no-telnet', priority: 5 },
+    generation: 2,
+  });
+  t.match(told(flows.conntrack(event('destroy', DESTROYED))), {
+    event: 'close',
+    endReason: 'revoked',
+    ...PERMITTED,
+  });
+
+  flows.conntrack(event('new'));
+  flows.packet(packet('deny', { conntrack }));
+  flows.conntrack(event('update', { mark: mark(3, 1) }));
+  t.match(
+    told(flows.conntrack(event('destroy', { mark: mark(3, 1) }))),
+    { endReason: 'timeout' },
+    'permitted again since',
+  );
+  flows.packet(packet('deny', { conntrack }));
+  t.match(told(flows.conntrack(event('destroy'))), { endReason: 'revoked' }, 'its beginning was never seen');
+  t.end();
+});
+
+t.test('where the kernel sends no connection along, the table tells what was permitted', (t) => {
+  const { flows } = assembler();
+  const nat = tcp('10.20.0.9', 443, '203.0.113.7', 50_001);
+  flows.conntrack(event('new', { reply: nat }));
+  const ACK = 0x10;
+  const denied = (tuple: Tuple, tcpFlags: number | undefined) =>
+    told(flows.packet(packet('deny', { tuple, tcpFlags })));
+  t.match(denied(ORIGINAL, 0x02), { event: 'deny' }, 'a bare SYN is a new connection');
+  t.match(denied(tcp('10.0.0.5', 40_001, '10.20.0.9', 443), ACK), { event: 'deny' });
+  t.match(denied(ORIGINAL, ACK), { event: 'revoke', ...ENDS });
+  t.match(denied(REPLY, ACK | 0x02), { event: 'revoke', ...ENDS }, 'a reply packet');
+  t.match(told(flows.conntrack(event('destroy', { reply: nat }))), { endReason: 'revoked' });
+  t.match(denied(ORIGINAL, ACK), { event: 'deny' }, 'it is over');
+
+  const noPorts = { srcPort: undefined, dstPort: undefined, protocol: 1 };
+  const ping = { ...ORIGINAL, ...noPorts, icmp: { type: 8, code: 0, id: 9 } };
+  flows.conntrack(event('new', { original: ping }));
+  const pong = { ...REPLY, ...noPorts, icmp: { type: 0, code: 0, id: 9 } };
+  t.match(denied(pong, undefined), { event: 'revoke', src: { ip: '10.0.0.5' } });
+  t.match(denied({ ...pong, icmp: { ...pong.icmp, id: 10 } }, undefined), { event: 'deny' });
+  t.end();
+});
+
+t.test('loss', (t) => {
+  const { flows } = assembler();
+  t.strictSame(told(flows.lost('nflog', 12)), {
+    ...HEAD,
+    time: NOW,
+    event: 'loss',
+    loss: { source: 'nflog', events: 12 },
+  });
+  t.strictSame(told(flows.lost('conntrack')), {
+    ...HEAD,
+    time: NOW,
+    event: 'loss',
+    loss: { source: 'conntrack' },
+  });
+  t.end();
+});
+
+t.test('suppressed counts are exact, whatever happens to counters and rules', (t) => {
+  const { flows } = assembler();
+  const counts = (entries: Record<string, bigint>) =>
+    flows.suppressedCounts(new Map(Object.entries(entries))).map(told);
+  const suppressed = () => flows.packet(packet('reject'))!.suppressed;
+  t.same(counts({ 'no-telnet': 4n, other: 2n }), []);
+  t.equal(suppressed(), 4);
+  t.equal(suppressed(), undefined);
+  counts({ 'no-telnet': 5n, other: 2n });
+  counts({ 'no-telnet': 9n, other: 2n });
+  t.equal(suppressed(), 5);
+  counts({ 'no-telnet': 2n, other: 2n });
+  t.equal(suppressed(), 2, 'a new counter');
+  counts({ 'no-telnet': 3n, other: 5n });
+  const loss = (name: string, count: number) => ({
+    ...HEAD,
+    time: NOW,
+    event: 'loss',
+    rule: { name },
+    suppressed: count,
+  });
+  t.strictSame(counts({ 'no-telnet': 3n }), [loss('other', 5)], 'a rule that is gone has no later record');
+  t.strictSame(flows.finish().map(told), [loss('no-telnet', 1)]);
+  t.same(flows.finish(), []);
+  t.end();
+});
+
+t.test('any stream of events: valid records, and as many ends as beginnings', (t) => {
+  t.comment(`TEST_SEED=${seed}`);
+  const anyMark = fc.record({ generation: fc.integer({ min: 0, max: 6 }), rule: fc.nat(3) }).map(encodeMark);
+  const anyTuple = fc
+    .integer({ min: 1, max: 6 })
+    .map((host) => tcp(`10.0.0.${host}`, 40_000, '10.20.0.9', 443));
+  const anyTime = fc.option(fc.bigInt({ min: 0n, max: 1n << 62n }), { nil: undefined });
+  const anyConnection = fc
+    .record({
+      id: fc.nat(5),
+      mark: anyMark,
+      original: anyTuple,
+      reply: anyTuple,
+      startNs: anyTime,
+      stopNs: anyTime,
+      tcpState: fc.option(fc.nat(12), { nil: undefined }),
+    })
+    .map(connection);
+  const anyEvent = fc
+    .tuple(fc.constantFrom('new', 'update', 'destroy'), anyConnection)
+    .map(([kind, more]) => event(kind, more));
+  const anyPacket = fc
+    .record({
+      prefix: fc.constantFrom('deny', 'reject', 'monitor', 'unclassified', 'invalid', 'spoofed', 'x'),
+      mark: anyMark,
+      tuple: fc.option(anyTuple, { nil: undefined }),
+      conntrack: fc.option(anyConnection, { nil: undefined }),
+    })
+    .map((more) => packet(more.prefix, more));
+  const seen = new Set<string>();
+  fc.assert(
+    fc.property(fc.array(fc.oneof(anyEvent, anyPacket), { maxLength: 60 }), (stream) => {
+      const { flows } = assembler({ connectionsMax: 3 });
+      for (const input of stream) {
+        const record = 'kind' in input ? flows.conntrack(input) : flows.packet(input);
+        if (record !== undefined) seen.add(record.event);
+        told(record);
+        if (flows.connections.known > 3) return false;
+      }
+      return true;
+    }),
+    { seed, numRuns: 300 },
+  );
+  t.same([...seen].sort(), FLOW_EVENTS.filter((name) => name !== 'loss').toSorted());
+
+  const life = fc.array(
+    anyMark.filter((value) => value >>> 14 > 0),
+    { minLength: 1, maxLength: 6 },
+  );
+  fc.assert(
+    fc.property(life, (marks) => {
+      const { flows } = assembler();
+      const records = [
+        flows.conntrack(event('new', { mark: marks[0]! })),
+        ...marks.slice(1).map((value) => flows.conntrack(event('update', { mark: value }))),
+        flows.conntrack(event('destroy', { mark: marks.at(-1)! })),
+      ];
+      const events = records.flatMap((record) => (record === undefined ? [] : [record.event]));
+      const begun = events.some((name) => name === 'open' || name === 'update');
+      return !begun || (events.at(-1) === 'close' && events.indexOf('close') === events.length - 1);
+    }),
+    { seed, numRuns: 300 },
+  );
+  t.end();
+});

@@ -1,0 +1,344 @@
+import { mkdir } from 'node:fs/promises';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { RecentFlows, type Status } from './admin/answers.js';
+import { type AdminServer, serveAdmin } from './admin/server.js';
+import type { Config } from './config/config.js';
+import type { ConntrackEvent } from './conntrack/decode.js';
+import { type Listener, listenConntrack } from './conntrack/listen.js';
+import { ConntrackTable } from './conntrack/table.js';
+import { CONNECTIONS_MAX, FlowAssembler } from './flows/assemble.js';
+import type { FlowSink } from './flows/queue.js';
+import type { FlowRecord } from './flows/record.js';
+import { openSink } from './flows/sink.js';
+import type { Log } from './log.js';
+import { Matcher } from './matcher/matcher.js';
+import { createMetrics, type Metrics } from './metrics/metrics.js';
+import { type MetricsServer, parseListen, serveMetrics } from './metrics/server.js';
+import { parseAddress, readAddress } from './net/address.js';
+import { BITS } from './net/family.js';
+import { type Prefix, parsePrefix } from './net/prefix.js';
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
+import type { NflogPacket } from './nflog/decode.js';
+import { listenNflog } from './nflog/listen.js';
+import { Applier } from './nft/apply.js';
+import { NftKernel } from './nft/kernel.js';
+import { watchTable } from './nft/watch.js';
+import { ruleCounters } from './policy/compile.js';
+import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
+import { type Applied, Reconciler } from './reconcile.js';
+import { Revoker } from './revoke.js';
+import { Guard } from './route/guard.js';
+import { RuleHistory } from './rule-history.js';
+import { SnapshotKeeper } from './snapshot/keeper.js';
+import type { Snapshot } from './snapshot/read.js';
+import { enableForwarding, enableTracking } from './sysctl.js';
+
+const SUPPRESSED_MS = 1_000;
+
+/** The interfaces of a configuration as the program needs them. */
+export function interfacesOf({ gateway }: Config): GatewayInterfaces {
+  const { snat } = gateway;
+  return {
+    lambda: gateway.lambdaInterfaces,
+    egress: gateway.egressInterfaces,
+    inputIcmp: gateway.input.icmp,
+    ...(snat !== undefined && {
+      snat: {
+        interfaces: snat.interfaces,
+        to: snat.to === 'masquerade' ? ('masquerade' as const) : parseAddress(snat.to),
+      },
+    }),
+  };
+}
+
+/** The addresses of this machine, which no group has as members. */
+function ownAddresses(): Prefix[] {
+  return Object.values(networkInterfaces()).flatMap((addresses = []) =>
+    addresses.flatMap(({ address }) => {
+      const own = readAddress(address);
+      return own === undefined ? [] : [{ ...own, length: BITS[own.family] }];
+    }),
+  );
+}
+
+function buildMatcher(snapshot: Snapshot | undefined): Matcher {
+  const functions = (snapshot?.inventory.functions ?? []).map((one) => ({
+    ...one,
+    prefixes: one.prefixes.map(parsePrefix),
+  }));
+  return Matcher.build({ groups: snapshot?.groups ?? [], functions, excluded: ownAddresses() });
+}
+
+/** Enforces the newest snapshot and tells what happens: everything between the snapshot folder and the kernel. */
+export class Gateway {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #metrics: Metrics = createMetrics();
+  readonly #history = new RuleHistory();
+  readonly #recent = new RecentFlows();
+  readonly #sinks: FlowSink[] = [];
+  readonly #closers: (() => void | Promise<void>)[] = [];
+  readonly #netfilter = new NetlinkConnection(NETLINK_NETFILTER);
+  readonly #tracking = new NetlinkConnection(NETLINK_NETFILTER);
+  readonly #routing = new NetlinkConnection(NETLINK_ROUTE);
+  readonly #kernel = new NftKernel(this.#netfilter);
+  readonly #conntrack = new ConntrackTable(this.#tracking);
+  readonly #revoker: Revoker;
+  readonly #guard: Guard;
+  readonly #reconciler: Reconciler;
+  readonly #keeper: SnapshotKeeper;
+  readonly #assembler: FlowAssembler;
+  #matcher = buildMatcher(undefined);
+  #matched: Snapshot | undefined;
+
+  constructor(config: Config, log: Log) {
+    this.#config = config;
+    this.#log = log;
+    const { lambdaInterfaces, egressInterfaces, name } = config.gateway;
+    this.#revoker = new Revoker(this.#conntrack, () => this.#reconciler.applied?.generation, log);
+    this.#guard = new Guard(this.#routing, [...lambdaInterfaces, ...egressInterfaces]);
+    this.#reconciler = new Reconciler({
+      applier: new Applier(this.#kernel),
+      interfaces: interfacesOf(config),
+      ownAddresses,
+      generationsInUse: () => this.#conntrack.generationsInUse(),
+      log,
+      now: () => new Date(),
+      onSwitch: (generation, policy) => this.#history.remember(generation, policy),
+      onApplied: (applied, seconds) => this.#onApplied(applied, seconds),
+      onFailed: (stage, error) => {
+        this.#metrics.applyFailed(stage);
+        log.error('the program could not be applied, the old one stays in force', { stage, error });
+      },
+    });
+    this.#keeper = new SnapshotKeeper({
+      wanted: config.snapshot.path,
+      lastGood: join(config.state.path, 'last-good'),
+      log,
+      onSnapshot: (snapshot) => {
+        this.#metrics.revision('wanted', snapshot.revision);
+        this.#reconciler.want(snapshot);
+      },
+      onRefused: () => this.#metrics.applyFailed('snapshot'),
+    });
+    this.#assembler = new FlowAssembler({
+      gateway: name,
+      rules: this.#history,
+      matcher: () => this.#matcher,
+      now: () => new Date(),
+      connectionsMax: CONNECTIONS_MAX,
+    });
+  }
+
+  /**
+   * Guard, last good program, then forwarding, then everything that only observes: in this order nothing passes
+   * before policy is in force. Rejects, with the kernel unforwarding or the old program in force, when one fails.
+   */
+  async start(): Promise<void> {
+    await mkdir(this.#config.state.path, { recursive: true, mode: 0o700 });
+    for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));
+    await enableTracking();
+    await this.#guard.ensure();
+    await this.#listen();
+    const lastGood = await this.#keeper.loadLastGood();
+    if (lastGood === undefined)
+      this.#log.warn('no snapshot is known yet: everything is dropped until one comes');
+    else this.#metrics.revision('wanted', lastGood.revision);
+    await this.#reconciler.start(lastGood);
+    // What was there before is known from now on, so that its end can be attributed.
+    await this.#conntrack.forEach((entry) => this.#onConnection({ ...entry, kind: 'update' }));
+    await enableForwarding();
+    this.#watchDrift();
+    this.#exportMetrics();
+    await this.#serve();
+    await this.#keeper.start();
+    const timer = setInterval(() => void this.#tellSuppressed(), SUPPRESSED_MS);
+    this.#closers.push(() => clearInterval(timer));
+  }
+
+  /** Opens the log files again, after they were rotated. */
+  reopenSinks(): void {
+    for (const sink of this.#sinks) sink.reopen();
+  }
+
+  /** Ends this process's part. Table and guard stay and go on enforcing. */
+  async stop(): Promise<void> {
+    this.#keeper.stop();
+    await this.#reconciler.stop();
+    for (const close of this.#closers.reverse()) await close();
+    for (const record of this.#assembler.finish()) this.#write(record);
+    await Promise.all(this.#sinks.map((sink) => sink.stop()));
+    for (const connection of [this.#netfilter, this.#tracking, this.#routing]) connection.close();
+  }
+
+  #onApplied(applied: Applied, seconds: number): void {
+    const { snapshot, generation } = applied;
+    if (this.#matched !== snapshot) {
+      this.#matcher = buildMatcher(snapshot);
+      this.#matched = snapshot;
+    }
+    this.#metrics.applied(seconds);
+    if (snapshot === undefined) return;
+    this.#metrics.revision('applied', snapshot.revision);
+    this.#log.info('in force', {
+      revision: snapshot.revision,
+      generation,
+      seconds: Number(seconds.toFixed(3)),
+    });
+    void this.#keeper.keep(snapshot);
+  }
+
+  async #listen(): Promise<void> {
+    const lost = (source: 'conntrack' | 'nflog') => () => {
+      this.#metrics.eventsLost(source, 1);
+      this.#write(this.#assembler.lost(source));
+    };
+    const add = (listener: Listener) => this.#closers.push(() => listener.close());
+    add(listenConntrack((event) => this.#onConnection(event), lost('conntrack')));
+    add(await listenNflog(LOG_GROUP, (packet) => this.#onPacket(packet), lost('nflog')));
+  }
+
+  #onConnection(event: ConntrackEvent): void {
+    this.#write(this.#assembler.conntrack(event));
+  }
+
+  #onPacket(packet: NflogPacket): void {
+    const record = this.#assembler.packet(packet);
+    this.#write(record);
+    if (record?.event === 'revoke') this.#revoker.revoke(packet);
+  }
+
+  #write(record: FlowRecord | undefined): void {
+    if (record === undefined) return;
+    this.#recent.add(record);
+    for (const sink of this.#sinks) sink.write(record);
+  }
+
+  #watchDrift(): void {
+    const table = watchTable(this.#kernel.portId, (kind) => {
+      this.#metrics.drifted(kind);
+      this.#log.warn('somebody else changed the table inet sluice, it is written anew', { kind });
+      this.#reconciler.drifted();
+    });
+    const rules = this.#guard.watch(() => void this.#restoreGuard());
+    this.#closers.push(
+      () => table.close(),
+      () => rules.close(),
+    );
+  }
+
+  async #restoreGuard(): Promise<void> {
+    try {
+      const missing = await this.#guard.ensure();
+      if (missing === 0) return;
+      this.#metrics.drifted('guard');
+      this.#log.warn('somebody else removed routing rules of the guard, they are back', { missing });
+    } catch (error) {
+      this.#log.error('routing rules of the guard could not be restored', { error: error as Error });
+    }
+  }
+
+  async #tellSuppressed(): Promise<void> {
+    try {
+      const counters = await this.#kernel.counters();
+      const counts = new Map<string, bigint>();
+      for (const rule of this.#rules()) {
+        const suppressed = counters.get(ruleCounters(rule).suppressed);
+        if (suppressed !== undefined) counts.set(rule.name, suppressed.packets);
+      }
+      for (const record of this.#assembler.suppressedCounts(counts)) this.#write(record);
+    } catch (error) {
+      this.#log.debug('counters could not be read', { error: error as Error });
+    }
+  }
+
+  #rules() {
+    const policy = this.#reconciler.applied?.policy;
+    return policy === undefined ? [] : [...policy.rules, policy.byDefault];
+  }
+
+  #exportMetrics(): void {
+    const metrics = this.#metrics;
+    const snapshot = () => this.#reconciler.applied?.snapshot;
+    metrics.decisions(async () => {
+      const counters = await this.#kernel.counters();
+      return this.#rules().map((rule) => ({
+        rule: rule.name,
+        action: rule.action,
+        enforced: rule.enforced,
+        count: counters.get(ruleCounters(rule).decided)?.packets ?? 0n,
+      }));
+    });
+    metrics.dropped(async () =>
+      Object.entries(await this.#dropped()).map(([reason, count]) => ({ reason, count })),
+    );
+    metrics.inventoryAge(async () =>
+      (snapshot()?.inventory.scopes ?? []).flatMap(({ accountId, region, refreshedAt }) =>
+        refreshedAt === undefined
+          ? []
+          : [{ account: accountId, region, ageSeconds: (Date.now() - Date.parse(refreshedAt)) / 1000 }],
+      ),
+    );
+    metrics.groupPrefixes(async () =>
+      (snapshot()?.groups ?? []).map(({ name, prefixes }) => ({ group: name, prefixes: prefixes.length })),
+    );
+    metrics.flowRecords(async () =>
+      this.#sinks.flatMap((sink) => {
+        const { written, dropped } = sink.counts();
+        return [
+          { sink: sink.name, outcome: 'written' as const, count: written },
+          { sink: sink.name, outcome: 'dropped' as const, count: dropped },
+        ];
+      }),
+    );
+  }
+
+  async #dropped(): Promise<Record<string, number>> {
+    const counters = await this.#kernel.counters();
+    return Object.fromEntries(
+      DROP_REASONS.map((reason) => [reason, Number(counters.get(dropCounter(reason))?.packets ?? 0n)]),
+    );
+  }
+
+  #readiness(): { ready: boolean; reason: string } {
+    const applied = this.#reconciler.applied;
+    if (applied?.snapshot === undefined)
+      return { ready: false, reason: 'no snapshot is in force, all is dropped' };
+    if (!this.#reconciler.isCurrent)
+      return { ready: false, reason: 'the wanted program is not in the kernel yet' };
+    return { ready: true, reason: `revision ${applied.snapshot.revision} is in the kernel` };
+  }
+
+  async #status(): Promise<Status> {
+    const applied = this.#reconciler.applied;
+    const snapshot = applied?.snapshot;
+    return {
+      gateway: this.#config.gateway.name,
+      ...this.#readiness(),
+      generation: applied?.generation,
+      revision: { wanted: this.#keeper.newest?.revision, applied: snapshot?.revision },
+      rules: applied?.policy.rules.length ?? 0,
+      groups: snapshot?.groups.length ?? 0,
+      functions: snapshot?.inventory.functions.length ?? 0,
+      scopes: snapshot?.inventory.scopes ?? [],
+      dropped: await this.#dropped(),
+    };
+  }
+
+  async #serve(): Promise<void> {
+    const listen = parseListen(this.#config.metrics.listen);
+    const metrics: MetricsServer = await serveMetrics(listen, this.#metrics, () => this.#readiness());
+    const admin: AdminServer = await serveAdmin(this.#config.admin.socket, {
+      status: () => this.#status(),
+      snapshot: () => this.#reconciler.applied?.snapshot,
+      ownAddresses,
+      recent: this.#recent,
+      now: () => new Date(),
+    });
+    this.#closers.push(
+      () => metrics.close(),
+      () => admin.close(),
+    );
+  }
+}

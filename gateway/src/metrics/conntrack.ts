@@ -1,0 +1,37 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Families, pulled } from './family.js';
+
+/** Where the kernel tells its own numbers; of the network namespace of the process. */
+export const PROC_NETFILTER = '/proc/sys/net/netfilter';
+
+/** A number from a file of `/proc`; none when there is no such file, as without the conntrack module. */
+async function readNumber(path: string): Promise<readonly number[]> {
+  try {
+    const text = (await readFile(path, 'utf8')).trim();
+    if (!/^[0-9]+$/.test(text))
+      throw new Error(`Cannot read ${path}: ${JSON.stringify(text)} is not a number`);
+    return [Number(text)];
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+export function conntrackMetrics(families: Families, folder: string): void {
+  const value = { labels: [], kind: 'gauge', merge: 'sum' } as const;
+  const entries = pulled(families, {
+    ...value,
+    name: 'sluice_conntrack_entries',
+    help: 'Connections in the kernel table',
+    of: (count: number) => ({ labels: {}, value: count }),
+  });
+  const limit = pulled(families, {
+    ...value,
+    name: 'sluice_conntrack_limit',
+    help: 'Connections that the kernel table can hold; beyond it new connections are dropped',
+    of: (count: number) => ({ labels: {}, value: count }),
+  });
+  entries(() => readNumber(join(folder, 'nf_conntrack_count')));
+  limit(() => readNumber(join(folder, 'nf_conntrack_max')));
+}

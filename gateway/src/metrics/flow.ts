@@ -1,0 +1,28 @@
+import { counter, type Families, pulled } from './family.js';
+
+/** What a sink made of its records; received is the sum of written, dropped and still queued. */
+export interface SinkOutcome {
+  readonly sink: string;
+  readonly outcome: 'written' | 'dropped';
+  readonly count: number;
+}
+
+export function flowMetrics(families: Families) {
+  const lost = counter(families, {
+    name: 'sluice_flow_events_lost_total',
+    help: 'Kernel events that never reached the gateway; where the kernel has no number, times it told',
+    labels: ['source'],
+  });
+  return {
+    /** Asked at scrape: the counts of the sinks. */
+    flowRecords: pulled(families, {
+      name: 'sluice_flow_records_total',
+      help: 'Flow records that a sink wrote or dropped',
+      labels: ['sink', 'outcome'],
+      kind: 'counter',
+      merge: 'sum',
+      of: ({ sink, outcome, count }: SinkOutcome) => ({ labels: { sink, outcome }, value: count }),
+    }),
+    eventsLost: (source: string, count: number) => lost({ source }, count),
+  };
+}

@@ -1,0 +1,131 @@
+import { type Connection, decodeConnection } from '../conntrack/decode.js';
+import type { Tuple } from '../conntrack/tuple.js';
+import { checkSize, walkAttributes } from '../conntrack/walk.js';
+import type { Message } from '../netlink/reader.js';
+import * as c from './constants.js';
+import { readPacket } from './packet.js';
+
+/** `enum nf_inet_hooks` of linux/netfilter.h, in its order. */
+export const HOOKS = ['prerouting', 'input', 'forward', 'output', 'postrouting'] as const;
+
+/**
+ * `enum ip_conntrack_info` of linux/netfilter/nf_conntrack_common.h: values of `NflogPacket.conntrackInfo`.
+ */
+export const IP_CT_ESTABLISHED = 0;
+export const IP_CT_RELATED = 1;
+export const IP_CT_NEW = 2;
+/** From here on, the packet goes in the direction of the reply. */
+export const IP_CT_IS_REPLY = 3;
+
+/**
+ * One packet that a `log group` rule saw. What is optional in the message is undefined where it is absent.
+ */
+export interface NflogPacket {
+  readonly prefix: string;
+  /** The packet's mark; 0 where the message has none: the kernel leaves out a mark of 0. */
+  readonly mark: number;
+  /** Indexes of interfaces. */
+  readonly indev: number | undefined;
+  readonly outdev: number | undefined;
+  /** Nanoseconds since 1970, to the microsecond; absent for packets that were never stamped. */
+  readonly timestampNs: bigint | undefined;
+  /** Index into `HOOKS`. */
+  readonly hook: number;
+  /** EtherType: 0x0800 or 0x86dd. */
+  readonly protocol: number;
+  /** Undefined where the payload is no IPv4 or IPv6 packet, or too short a start of one. */
+  readonly tuple: Tuple | undefined;
+  readonly tcpFlags: number | undefined;
+  /** With `conntrack` asked for at binding, for packets that are tracked. */
+  readonly conntrack: Connection | undefined;
+  /** One of `IP_CT_*`. */
+  readonly conntrackInfo: number | undefined;
+}
+
+/** Size of `struct nfgenmsg`, in bytes. */
+const NFGENMSG_BYTES = 4;
+
+const decoder = new TextDecoder();
+
+/** A packet under construction: what attributes have said so far. */
+class Fields {
+  prefix = '';
+  mark = 0;
+  indev: number | undefined;
+  outdev: number | undefined;
+  timestampNs: bigint | undefined;
+  hook: number | undefined;
+  protocol = 0;
+  tuple: Tuple | undefined;
+  tcpFlags: number | undefined;
+  conntrack: Connection | undefined;
+  conntrackInfo: number | undefined;
+}
+
+function readU32(view: DataView, type: number, start: number, end: number): number {
+  checkSize(type, start, end, 4);
+  return view.getUint32(start);
+}
+
+/** Text up to the first zero byte. */
+function readString(view: DataView, start: number, end: number): string {
+  const bytes = new Uint8Array(view.buffer, view.byteOffset + start, end - start);
+  const zero = bytes.indexOf(0);
+  return decoder.decode(zero < 0 ? bytes : bytes.subarray(0, zero));
+}
+
+function visitPacket(fields: Fields, view: DataView, type: number, start: number, end: number): void {
+  switch (type) {
+    case c.NFULA_PACKET_HDR:
+      checkSize(type, start, end, 4);
+      fields.protocol = view.getUint16(start);
+      fields.hook = view.getUint8(start + 2);
+      break;
+    case c.NFULA_MARK:
+      fields.mark = readU32(view, type, start, end);
+      break;
+    case c.NFULA_TIMESTAMP:
+      checkSize(type, start, end, 16);
+      fields.timestampNs = view.getBigUint64(start) * 1_000_000_000n + view.getBigUint64(start + 8) * 1000n;
+      break;
+    case c.NFULA_IFINDEX_INDEV:
+      fields.indev = readU32(view, type, start, end);
+      break;
+    case c.NFULA_IFINDEX_OUTDEV:
+      fields.outdev = readU32(view, type, start, end);
+      break;
+    case c.NFULA_PAYLOAD: {
+      const packet = readPacket(new DataView(view.buffer, view.byteOffset + start, end - start));
+      fields.tuple = packet?.tuple;
+      fields.tcpFlags = packet?.tcpFlags;
+      break;
+    }
+    case c.NFULA_PREFIX:
+      fields.prefix = readString(view, start, end);
+      break;
+    case c.NFULA_CT:
+      fields.conntrack = decodeConnection(view, start, end);
+      break;
+    case c.NFULA_CT_INFO:
+      fields.conntrackInfo = readU32(view, type, start, end);
+      break;
+  }
+}
+
+/**
+ * A logged packet; undefined for another message. Throws RangeError for a malformed message, which the kernel
+ * does not send; a malformed packet, which anyone may send, only has no `tuple`. Nothing in the result points
+ * into the message.
+ */
+export function decodePacket(message: Message): NflogPacket | undefined {
+  if (message.type !== c.NFULNL_MSG_PACKET) return undefined;
+  const { payload } = message;
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
+  const fields = new Fields();
+  walkAttributes(view, NFGENMSG_BYTES, payload.length, (type, start, end) =>
+    visitPacket(fields, view, type, start, end),
+  );
+  const { hook } = fields;
+  if (hook === undefined) throw new RangeError('Cannot decode logged packet: it has no header');
+  return { ...fields, hook };
+}

@@ -1,0 +1,294 @@
+import { addressToBytes } from '../net/address.js';
+import { MessageWriter } from '../netlink/writer.js';
+import { encodeRule, encodeValueData, encodeVerdictData } from './encode.js';
+import { type BaseChain, type Chain, type KeyType, type MapElement, type NftMap, TABLE } from './program.js';
+import type { Rule } from './statement.js';
+
+/** `NFNL_SUBSYS_NFTABLES << 8`. */
+const SUBSYSTEM = 10 << 8;
+/** `NFNL_MSG_BATCH_BEGIN`, `NFNL_MSG_BATCH_END`: their resource id is the subsystem. */
+const BATCH_BEGIN = 0x10;
+const BATCH_END = 0x11;
+const NFNL_SUBSYS_NFTABLES = 10;
+
+/** `enum nf_tables_msg_types`, with the subsystem. */
+export const NFT_MSG = {
+  newTable: SUBSYSTEM | 0,
+  getTable: SUBSYSTEM | 1,
+  delTable: SUBSYSTEM | 2,
+  newChain: SUBSYSTEM | 3,
+  getChain: SUBSYSTEM | 4,
+  delChain: SUBSYSTEM | 5,
+  newRule: SUBSYSTEM | 6,
+  delRule: SUBSYSTEM | 8,
+  newSet: SUBSYSTEM | 9,
+  getSet: SUBSYSTEM | 10,
+  delSet: SUBSYSTEM | 11,
+  newSetElem: SUBSYSTEM | 12,
+  delSetElem: SUBSYSTEM | 14,
+  newGen: SUBSYSTEM | 15,
+  getGen: SUBSYSTEM | 16,
+  newObj: SUBSYSTEM | 18,
+  getObj: SUBSYSTEM | 19,
+  delObj: SUBSYSTEM | 20,
+} as const;
+
+const NLM_F_REQUEST = 0x1;
+const NLM_F_ACK = 0x4;
+const NLM_F_CREATE = 0x400;
+const NLM_F_APPEND = 0x800;
+
+/** `NFPROTO_INET`: one table for both families. */
+export const NFPROTO_INET = 1;
+
+/** `enum nf_inet_hooks`. */
+const HOOK_NUMBER: Readonly<Record<BaseChain['hook'], number>> = {
+  prerouting: 0,
+  input: 1,
+  forward: 2,
+  postrouting: 4,
+};
+
+/** `enum nft_set_flags`, `enum nft_set_elem_flags`. */
+const NFT_SET_INTERVAL = 0x4;
+const NFT_SET_MAP = 0x8;
+const NFT_SET_ELEM_INTERVAL_END = 1;
+
+/** What nft calls the types: it needs them to list a map, the kernel only passes them on. */
+const KEY_TYPES: Readonly<Record<KeyType, { readonly id: number; readonly bytes: number }>> = {
+  ipv4_addr: { id: 7, bytes: 4 },
+  ipv6_addr: { id: 8, bytes: 16 },
+  inet_proto: { id: 12, bytes: 1 },
+  inet_service: { id: 13, bytes: 2 },
+  mark: { id: 19, bytes: 4 },
+};
+const MARK_TYPE = 19;
+const MARK_BYTES = 4;
+/** `NFT_DATA_VERDICT`. */
+const VERDICT_TYPE = 0xffffff00;
+/** `NFT_OBJECT_COUNTER`. */
+const OBJECT_COUNTER = 1;
+
+/** Elements of one message stay below the 65,535 bytes of a nested attribute, with room for the last of them. */
+const ELEMENTS_BYTES_MAX = 60_000;
+
+/**
+ * nft's own notes on a set, which the kernel only keeps (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1,
+ * `DATA_INTERVAL` 6 of libnftnl's udata.h; host 1, network 2): without them it lists marks byte-swapped.
+ */
+function setUserData(map: NftMap): Uint8Array {
+  const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
+  return Uint8Array.of(
+    ...note(0, map.key === 'mark' ? 1 : 2),
+    ...note(1, map.data === 'mark' ? 1 : 0),
+    ...note(6, 0),
+  );
+}
+
+/** Writes one map key as the kernel compares it: network byte order, but marks in the machine's. */
+function keyBytes(type: KeyType, value: bigint): Uint8Array {
+  switch (type) {
+    case 'ipv4_addr':
+      return addressToBytes({ family: 4, value });
+    case 'ipv6_addr':
+      return addressToBytes({ family: 6, value });
+    case 'inet_proto':
+      return Uint8Array.of(Number(value));
+    case 'inet_service':
+      return Uint8Array.of(Number(value >> 8n), Number(value & 0xffn));
+    case 'mark':
+      return new Uint8Array(Uint32Array.of(Number(value)).buffer);
+    default:
+      return type satisfies never;
+  }
+}
+
+const keyMax = (type: KeyType) => (1n << BigInt(KEY_TYPES[type].bytes * 8)) - 1n;
+
+/** One nf_tables transaction as bytes. Sequence numbers in it count from 1, so that an error names its message. */
+export interface Transaction {
+  readonly bytes: Uint8Array;
+  /** The last message asks for an acknowledgement: when it has come, all errors have. */
+  readonly lastSequence: number;
+  /** What each message does, by sequence number, for error messages. */
+  readonly operations: readonly string[];
+}
+
+/**
+ * Builds one transaction: all of it takes effect, or nothing. Objects must be added before what refers to them.
+ * The kernel answers the last message alone, unless one fails.
+ */
+export class Batch {
+  readonly #writer = new MessageWriter(1 << 16);
+  readonly #operations: string[] = ['begin'];
+  #last = 0;
+  #setId = 0;
+
+  constructor() {
+    this.#writer
+      .beginMessage({ type: BATCH_BEGIN, flags: NLM_F_REQUEST, sequence: 0 })
+      .netfilterHeader(0, NFNL_SUBSYS_NFTABLES)
+      .endMessage();
+  }
+
+  get isEmpty(): boolean {
+    return this.#operations.length === 1;
+  }
+
+  /** Bytes so far: a loader starts another transaction when one grows large. */
+  get bytes(): number {
+    return this.#writer.length;
+  }
+
+  #message(operation: string, type: number, flags: number, body: (writer: MessageWriter) => void): this {
+    const sequence = this.#operations.push(operation) - 1;
+    this.#last = this.#writer.length;
+    this.#writer.beginMessage({ type, flags: NLM_F_REQUEST | flags, sequence }).netfilterHeader(NFPROTO_INET);
+    body(this.#writer);
+    this.#writer.endMessage();
+    return this;
+  }
+
+  /** Adds the table where it isn't there yet. */
+  addTable(): this {
+    return this.#message('add table', NFT_MSG.newTable, NLM_F_CREATE, (writer) =>
+      writer.attributeString(1, TABLE).attributeU32be(2, 0),
+    );
+  }
+
+  deleteTable(): this {
+    return this.#message('delete table', NFT_MSG.delTable, 0, (writer) => writer.attributeString(1, TABLE));
+  }
+
+  /** Adds a chain without its rules, where it isn't there yet. */
+  addChain({ name, base }: Chain): this {
+    return this.#message(`add chain "${name}"`, NFT_MSG.newChain, NLM_F_CREATE, (writer) => {
+      writer.attributeString(1, TABLE).attributeString(3, name);
+      if (base === undefined) return;
+      writer.nest(4, () =>
+        writer.attributeU32be(1, HOOK_NUMBER[base.hook]).attributeU32be(2, base.priority >>> 0),
+      );
+      writer.attributeU32be(5, base.policy === 'accept' ? 1 : 0).attributeString(7, base.type);
+    });
+  }
+
+  addRule(chain: string, rule: Rule): this {
+    return this.#message(`add rule to "${chain}"`, NFT_MSG.newRule, NLM_F_CREATE | NLM_F_APPEND, (writer) =>
+      writer
+        .attributeString(1, TABLE)
+        .attributeString(2, chain)
+        .nest(4, () => encodeRule(writer, rule)),
+    );
+  }
+
+  addRules({ name, rules }: Chain): this {
+    for (const rule of rules) this.addRule(name, rule);
+    return this;
+  }
+
+  /** Deletes all rules of a chain. */
+  flushChain(name: string): this {
+    return this.#message(`flush chain "${name}"`, NFT_MSG.delRule, 0, (writer) =>
+      writer.attributeString(1, TABLE).attributeString(2, name),
+    );
+  }
+
+  deleteChain(name: string): this {
+    return this.#message(`delete chain "${name}"`, NFT_MSG.delChain, 0, (writer) =>
+      writer.attributeString(1, TABLE).attributeString(3, name),
+    );
+  }
+
+  /** Adds a map without its elements. */
+  addMap(map: NftMap): this {
+    const id = ++this.#setId;
+    const key = KEY_TYPES[map.key];
+    return this.#message(`add map "${map.name}"`, NFT_MSG.newSet, NLM_F_CREATE, (writer) => {
+      writer
+        .attributeString(1, TABLE)
+        .attributeString(2, map.name)
+        .attributeU32be(3, NFT_SET_MAP | (map.interval ? NFT_SET_INTERVAL : 0))
+        .attributeU32be(4, key.id)
+        .attributeU32be(5, key.bytes)
+        .attributeU32be(6, map.data === 'mark' ? MARK_TYPE : VERDICT_TYPE)
+        .attributeU32be(7, map.data === 'mark' ? MARK_BYTES : 0)
+        .attributeU32be(10, id)
+        .attributeBytes(13, setUserData(map));
+      if (!map.interval) writer.nest(9, () => writer.attributeU32be(1, map.elements.length));
+    });
+  }
+
+  #element(
+    map: NftMap,
+    key: bigint,
+    data: MapElement<NftMap['elements'][number]['data']>['data'] | undefined,
+    flags: number,
+  ): void {
+    const writer = this.#writer;
+    writer.nest(1, () => {
+      if (flags !== 0) writer.attributeU32be(3, flags);
+      encodeValueData(writer, 1, keyBytes(map.key, key));
+      if (data === undefined) return;
+      if (typeof data === 'number') encodeValueData(writer, 2, new Uint8Array(Uint32Array.of(data).buffer));
+      else encodeVerdictData(writer, 2, data);
+    });
+  }
+
+  /**
+   * Adds elements of a map from index `from` on, in one message, and returns the index after the last it took. An
+   * interval is two elements, the end one past its last key; at the top of the key space there is no end.
+   */
+  addElements(map: NftMap, from = 0): number {
+    let next = from;
+    this.#message(`add elements to "${map.name}"`, NFT_MSG.newSetElem, NLM_F_CREATE, (writer) => {
+      writer.attributeString(1, TABLE).attributeString(2, map.name);
+      writer.nest(3, () => {
+        const start = writer.length;
+        while (next < map.elements.length && writer.length - start < ELEMENTS_BYTES_MAX) {
+          const { first, last, data } = map.elements[next++]!;
+          this.#element(map, first, data, 0);
+          if (map.interval && last < keyMax(map.key)) {
+            this.#element(map, last + 1n, undefined, NFT_SET_ELEM_INTERVAL_END);
+          }
+        }
+      });
+    });
+    return next;
+  }
+
+  deleteMap(name: string): this {
+    return this.#message(`delete map "${name}"`, NFT_MSG.delSet, 0, (writer) =>
+      writer.attributeString(1, TABLE).attributeString(2, name),
+    );
+  }
+
+  /** Adds a named counter where it isn't there yet; one that is keeps its value. */
+  addCounter(name: string): this {
+    return this.#message(`add counter "${name}"`, NFT_MSG.newObj, NLM_F_CREATE, (writer) =>
+      writer
+        .attributeString(1, TABLE)
+        .attributeString(2, name)
+        .attributeU32be(3, OBJECT_COUNTER)
+        .nest(4, () => {}),
+    );
+  }
+
+  deleteCounter(name: string): this {
+    return this.#message(`delete counter "${name}"`, NFT_MSG.delObj, 0, (writer) =>
+      writer.attributeString(1, TABLE).attributeString(2, name).attributeU32be(3, OBJECT_COUNTER),
+    );
+  }
+
+  /** Ends the batch. Not to be added to afterwards. */
+  finish(): Transaction {
+    const lastSequence = this.#operations.length - 1;
+    this.#writer
+      .beginMessage({ type: BATCH_END, flags: NLM_F_REQUEST, sequence: lastSequence + 1 })
+      .netfilterHeader(0, NFNL_SUBSYS_NFTABLES)
+      .endMessage();
+    const bytes = this.#writer.bytes();
+    const flags = new DataView(bytes.buffer, bytes.byteOffset + this.#last + 6, 2);
+    flags.setUint16(0, flags.getUint16(0, true) | NLM_F_ACK, true);
+    return { bytes, lastSequence, operations: this.#operations };
+  }
+}

@@ -1,0 +1,346 @@
+import { addressToBytes } from '../net/address.js';
+import type { MessageWriter } from '../netlink/writer.js';
+import {
+  CT_STATE,
+  type Field,
+  type Rule,
+  type Statement,
+  type StatementOf,
+  type Verdict,
+} from './statement.js';
+
+/** `enum nft_list_attributes`, `enum nft_expr_attributes` of linux/netfilter/nf_tables.h. */
+const NFTA_LIST_ELEM = 1;
+const NFTA_EXPR_NAME = 1;
+const NFTA_EXPR_DATA = 2;
+/** `enum nft_data_attributes`, `enum nft_verdict_attributes`. */
+const NFTA_DATA_VALUE = 1;
+const NFTA_DATA_VERDICT = 2;
+const NFTA_VERDICT_CODE = 1;
+const NFTA_VERDICT_CHAIN = 2;
+/** `NF_DROP`, `NF_ACCEPT`, `NFT_JUMP`, `NFT_GOTO`. */
+const VERDICT_CODE: Readonly<Record<Verdict['kind'], number>> = { drop: 0, accept: 1, jump: -3, goto: -4 };
+
+/** `NFT_REG_VERDICT`, `NFT_REG_1`: one register is enough, no statement keeps a value for the next. */
+const REG_VERDICT = 0;
+const REG_1 = 1;
+
+/** `enum nft_meta_keys`. */
+const META_MARK = 3;
+const META_IIFNAME = 6;
+const META_OIFNAME = 7;
+const META_L4PROTO = 16;
+
+/** `enum nft_ct_keys`; `IP_CT_DIR_ORIGINAL`. */
+const CT_STATE_KEY = 0;
+const CT_MARK = 3;
+const CT_PROTOCOL = 10;
+const CT_PROTO_DST = 12;
+const CT_SRC_IP = 19;
+const CT_DST_IP = 20;
+const CT_SRC_IP6 = 21;
+const CT_DST_IP6 = 22;
+const DIRECTION_ORIGINAL = 0;
+
+/** `enum nft_fib_result`, `enum nft_fib_flags`. */
+const FIB_RESULT_OIF = 1;
+const FIB_RESULT_OIFNAME = 2;
+const FIB_F_SADDR = 1;
+const FIB_F_MARK = 4;
+const FIB_F_IIF = 8;
+const FIB_F_PRESENT = 32;
+
+/** `enum nft_cmp_ops`. */
+const CMP_EQ = 0;
+const CMP_NEQ = 1;
+
+const PAYLOAD_TRANSPORT_HEADER = 2;
+const IFNAMSIZ = 16;
+const IPPROTO_ICMP = 1;
+const IPPROTO_ICMPV6 = 58;
+
+/** Offset of the flags byte in a TCP header, and the four flags that a bare SYN has but one of. */
+const TCP_FLAGS_OFFSET = 13;
+const TCP_FIN_SYN_RST_ACK = 0x17;
+const TCP_SYN = 0x02;
+
+/** A number in the machine's byte order, as the kernel keeps marks and conntrack states in registers. */
+function hostU32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
+
+function interfaceName(name: string): Uint8Array {
+  const bytes = new Uint8Array(IFNAMSIZ);
+  new TextEncoder().encodeInto(name, bytes.subarray(0, IFNAMSIZ - 1));
+  return bytes;
+}
+
+/** Writes `NFTA_DATA_VERDICT` inside an attribute of the given type. */
+export function encodeVerdictData(writer: MessageWriter, type: number, verdict: Verdict): void {
+  writer.nest(type, () =>
+    writer.nest(NFTA_DATA_VERDICT, () => {
+      writer.attributeU32be(NFTA_VERDICT_CODE, VERDICT_CODE[verdict.kind] >>> 0);
+      if ('chain' in verdict) writer.attributeString(NFTA_VERDICT_CHAIN, verdict.chain);
+    }),
+  );
+}
+
+/** Writes `NFTA_DATA_VALUE` inside an attribute of the given type. */
+export function encodeValueData(writer: MessageWriter, type: number, value: Uint8Array): void {
+  writer.nest(type, () => writer.attributeBytes(NFTA_DATA_VALUE, value));
+}
+
+/** Writes kernel expressions, one method each, with the attribute numbers of nf_tables.h. */
+class Expressions {
+  readonly #writer: MessageWriter;
+
+  constructor(writer: MessageWriter) {
+    this.#writer = writer;
+  }
+
+  #expression(name: string, data: (writer: MessageWriter) => void): void {
+    const writer = this.#writer;
+    writer.nest(NFTA_LIST_ELEM, () => {
+      writer.attributeString(NFTA_EXPR_NAME, name);
+      writer.nest(NFTA_EXPR_DATA, () => data(writer));
+    });
+  }
+
+  /** `NFTA_META_DREG` 1, `NFTA_META_KEY` 2. */
+  meta(key: number): void {
+    this.#expression('meta', (writer) => writer.attributeU32be(2, key).attributeU32be(1, REG_1));
+  }
+
+  /** `NFTA_META_KEY` 2, `NFTA_META_SREG` 3. */
+  setMeta(key: number): void {
+    this.#expression('meta', (writer) => writer.attributeU32be(2, key).attributeU32be(3, REG_1));
+  }
+
+  /** `NFTA_CT_DREG` 1, `NFTA_CT_KEY` 2, `NFTA_CT_DIRECTION` 3. */
+  ct(key: number, direction?: number): void {
+    this.#expression('ct', (writer) => {
+      writer.attributeU32be(2, key).attributeU32be(1, REG_1);
+      if (direction !== undefined) writer.attributeU8(3, direction);
+    });
+  }
+
+  /** `NFTA_CT_KEY` 2, `NFTA_CT_SREG` 4. */
+  setCt(key: number): void {
+    this.#expression('ct', (writer) => writer.attributeU32be(2, key).attributeU32be(4, REG_1));
+  }
+
+  /** `NFTA_PAYLOAD_DREG` 1, `BASE` 2, `OFFSET` 3, `LEN` 4. */
+  transportByte(offset: number): void {
+    this.#expression('payload', (writer) =>
+      writer
+        .attributeU32be(1, REG_1)
+        .attributeU32be(2, PAYLOAD_TRANSPORT_HEADER)
+        .attributeU32be(3, offset)
+        .attributeU32be(4, 1),
+    );
+  }
+
+  /** `NFTA_FIB_DREG` 1, `RESULT` 2, `FLAGS` 3. */
+  fib(result: number, flags: number): void {
+    this.#expression('fib', (writer) =>
+      writer.attributeU32be(1, REG_1).attributeU32be(2, result).attributeU32be(3, flags),
+    );
+  }
+
+  /** `NFTA_CMP_SREG` 1, `OP` 2, `DATA` 3. */
+  compare(operation: number, value: Uint8Array): void {
+    this.#expression('cmp', (writer) => {
+      writer.attributeU32be(1, REG_1).attributeU32be(2, operation);
+      encodeValueData(writer, 3, value);
+    });
+  }
+
+  /** `NFTA_BITWISE_SREG` 1, `DREG` 2, `LEN` 3, `MASK` 4, `XOR` 5, `OP` 6: `(register & mask) ^ xor`. */
+  bitwise(mask: Uint8Array, xor: Uint8Array): void {
+    this.#expression('bitwise', (writer) => {
+      writer
+        .attributeU32be(1, REG_1)
+        .attributeU32be(2, REG_1)
+        .attributeU32be(3, mask.length)
+        .attributeU32be(6, 0);
+      encodeValueData(writer, 4, mask);
+      encodeValueData(writer, 5, xor);
+    });
+  }
+
+  /** `x | value` as nft writes it: `(x & ~value) ^ value`. */
+  or(value: number): void {
+    this.bitwise(hostU32(~value), hostU32(value));
+  }
+
+  /** `NFTA_LOOKUP_SET` 1, `SREG` 2, `DREG` 3. */
+  lookup(map: string, register: number): void {
+    this.#expression('lookup', (writer) =>
+      writer.attributeString(1, map).attributeU32be(2, REG_1).attributeU32be(3, register),
+    );
+  }
+
+  /** `NFTA_IMMEDIATE_DREG` 1, `DATA` 2. */
+  immediate(value: Uint8Array): void {
+    this.#expression('immediate', (writer) => {
+      writer.attributeU32be(1, REG_1);
+      encodeValueData(writer, 2, value);
+    });
+  }
+
+  verdict(verdict: Verdict): void {
+    this.#expression('immediate', (writer) => {
+      writer.attributeU32be(1, REG_VERDICT);
+      encodeVerdictData(writer, 2, verdict);
+    });
+  }
+
+  /** `NFTA_OBJREF_IMM_TYPE` 1 (`NFT_OBJECT_COUNTER` 1), `IMM_NAME` 2. */
+  counter(name: string): void {
+    this.#expression('objref', (writer) => writer.attributeU32be(1, 1).attributeString(2, name));
+  }
+
+  /** `NFTA_LIMIT_RATE` 1, `UNIT` 2 (seconds), `BURST` 3, `TYPE` 4 (packets), `FLAGS` 5. */
+  limit(perSecond: number, burst: number): void {
+    this.#expression('limit', (writer) =>
+      writer
+        .attributeU64be(1, BigInt(perSecond))
+        .attributeU64be(2, 1n)
+        .attributeU32be(3, burst)
+        .attributeU32be(4, 0)
+        .attributeU32be(5, 0),
+    );
+  }
+
+  /** `NFTA_LOG_GROUP` 1, `PREFIX` 2, `SNAPLEN` 3. */
+  log(prefix: string, group: number, snaplenBytes: number): void {
+    this.#expression('log', (writer) =>
+      writer.attributeU16be(1, group).attributeString(2, prefix).attributeU32be(3, snaplenBytes),
+    );
+  }
+
+  /** `NFTA_REJECT_TYPE` 1, `ICMP_CODE` 2. */
+  reject(type: number, code: number): void {
+    this.#expression('reject', (writer) => writer.attributeU32be(1, type).attributeU8(2, code));
+  }
+
+  masquerade(): void {
+    this.#expression('masq', () => {});
+  }
+
+  /** `NFTA_NAT_TYPE` 1 (`NFT_NAT_SNAT` 0), `FAMILY` 2, `REG_ADDR_MIN` 3. */
+  snat(family: number): void {
+    this.#expression('nat', (writer) =>
+      writer.attributeU32be(1, 0).attributeU32be(2, family).attributeU32be(3, REG_1),
+    );
+  }
+}
+
+const original = (key: number) => (to: Expressions) => to.ct(key, DIRECTION_ORIGINAL);
+const transportType = (protocol: number) => (to: Expressions) => {
+  to.meta(META_L4PROTO);
+  to.compare(CMP_EQ, Uint8Array.of(protocol));
+  to.transportByte(0);
+};
+
+const LOAD: Readonly<Record<Field, (to: Expressions) => void>> = {
+  iifname: (to) => to.meta(META_IIFNAME),
+  oifname: (to) => to.meta(META_OIFNAME),
+  mark: (to) => to.meta(META_MARK),
+  ctMark: (to) => to.ct(CT_MARK),
+  ctOriginalSource4: original(CT_SRC_IP),
+  ctOriginalSource6: original(CT_SRC_IP6),
+  ctOriginalDestination4: original(CT_DST_IP),
+  ctOriginalDestination6: original(CT_DST_IP6),
+  ctOriginalProtocol: original(CT_PROTOCOL),
+  ctOriginalDestinationPort: original(CT_PROTO_DST),
+  l4proto: (to) => to.meta(META_L4PROTO),
+  icmpType: transportType(IPPROTO_ICMP),
+  icmpv6Type: transportType(IPPROTO_ICMPV6),
+  fibSourceOifname: (to) => to.fib(FIB_RESULT_OIFNAME, FIB_F_SADDR),
+};
+
+/** Fields of one byte, matched by number; the other fields matched by number are marks of four. */
+const BYTE_FIELDS: ReadonlySet<Field> = new Set(['l4proto', 'icmpType', 'icmpv6Type']);
+
+function matchedValue(field: Field, value: string | number): Uint8Array {
+  if (typeof value === 'string') return interfaceName(value);
+  return BYTE_FIELDS.has(field) ? Uint8Array.of(value) : hostU32(value);
+}
+
+/** `NFT_REJECT_TCP_RST`; `NFT_REJECT_ICMPX_UNREACH` with `NFT_REJECT_ICMPX_ADMIN_PROHIBITED`. */
+const REJECT_TCP_RST = 1;
+const REJECT_ICMPX = 2;
+const ICMPX_ADMIN_PROHIBITED = 3;
+
+const NFPROTO_OF_FAMILY = { 4: 2, 6: 10 } as const;
+
+const ENCODE: {
+  readonly [Kind in Statement['kind']]: (to: Expressions, statement: StatementOf<Kind>) => void;
+} = {
+  match: (to, { field, value }) => {
+    LOAD[field](to);
+    to.compare(CMP_EQ, matchedValue(field, value));
+  },
+  matchMasked: (to, { field, mask, value }) => {
+    LOAD[field](to);
+    to.bitwise(hostU32(mask), hostU32(0));
+    to.compare(CMP_EQ, hostU32(value));
+  },
+  matchState: (to, { states }) => {
+    to.ct(CT_STATE_KEY);
+    to.bitwise(hostU32(states.reduce((bits, state) => bits | CT_STATE[state], 0)), hostU32(0));
+    to.compare(CMP_NEQ, hostU32(0));
+  },
+  matchNotBareSyn: (to) => {
+    to.transportByte(TCP_FLAGS_OFFSET);
+    to.bitwise(Uint8Array.of(TCP_FIN_SYN_RST_ACK), Uint8Array.of(0));
+    to.compare(CMP_NEQ, Uint8Array.of(TCP_SYN));
+  },
+  matchNoReversePath: (to) => {
+    to.fib(FIB_RESULT_OIF, FIB_F_SADDR | FIB_F_MARK | FIB_F_IIF | FIB_F_PRESENT);
+    to.compare(CMP_EQ, hostU32(0));
+  },
+  setMark: (to, { value }) => {
+    to.immediate(hostU32(value));
+    to.setMeta(META_MARK);
+  },
+  setMarkFromMap: (to, { field, map }) => {
+    LOAD[field](to);
+    to.lookup(map, REG_1);
+    to.setMeta(META_MARK);
+  },
+  orMark: (to, { value }) => {
+    to.meta(META_MARK);
+    to.or(value);
+    to.setMeta(META_MARK);
+  },
+  setCtMarkFromMark: (to, { value }) => {
+    to.meta(META_MARK);
+    to.or(value);
+    to.setCt(CT_MARK);
+  },
+  verdictMap: (to, { field, map }) => {
+    LOAD[field](to);
+    to.lookup(map, REG_VERDICT);
+  },
+  counter: (to, { name }) => to.counter(name),
+  limit: (to, { perSecond, burstPackets }) => to.limit(perSecond, burstPackets),
+  log: (to, { prefix, group, snaplenBytes }) => to.log(prefix, group, snaplenBytes),
+  rejectTcpReset: (to) => to.reject(REJECT_TCP_RST, 0),
+  rejectAdminProhibited: (to) => to.reject(REJECT_ICMPX, ICMPX_ADMIN_PROHIBITED),
+  masquerade: (to) => to.masquerade(),
+  snat: (to, { to: address }) => {
+    to.immediate(addressToBytes(address));
+    to.snat(NFPROTO_OF_FAMILY[address.family]);
+  },
+  verdict: (to, { verdict }) => to.verdict(verdict),
+};
+
+/** Writes a rule's statements as kernel expressions, the content of `NFTA_RULE_EXPRESSIONS`. */
+export function encodeRule(writer: MessageWriter, rule: Rule): void {
+  const expressions = new Expressions(writer);
+  for (const statement of rule) {
+    (ENCODE[statement.kind] as (to: Expressions, statement: Statement) => void)(expressions, statement);
+  }
+}

@@ -1,0 +1,122 @@
+import type { NetlinkConnection } from '../netlink/connection.js';
+import { isNotFound } from '../netlink/error.js';
+import { Attributes } from '../netlink/reader.js';
+import { MessageWriter } from '../netlink/writer.js';
+import { type Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
+import { TABLE } from './program.js';
+
+const NLM_F_REQUEST = 0x1;
+const NLM_F_ACK = 0x4;
+const NLM_F_DUMP = 0x300;
+const NFGENMSG_BYTES = 4;
+
+/** Names of what our table holds in the kernel. */
+export interface TableContent {
+  readonly chains: ReadonlySet<string>;
+  readonly maps: ReadonlySet<string>;
+  readonly counters: ReadonlySet<string>;
+}
+
+/** A named counter of our table. */
+export interface CounterValue {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+/** `enum nft_object_attributes`, `enum nft_counter_attributes`. */
+const NFTA_OBJ_NAME = 2;
+const NFTA_OBJ_DATA = 4;
+const NFTA_COUNTER_BYTES = 1;
+const NFTA_COUNTER_PACKETS = 2;
+/** The name attribute of a chain and of a set. */
+const NFTA_CHAIN_NAME = 3;
+const NFTA_SET_NAME = 2;
+
+/** Reads and writes our nf_tables table through one netlink connection. Lists names, never elements. */
+export class NftKernel {
+  readonly #connection: NetlinkConnection;
+  #sequence = 0;
+
+  constructor(connection: NetlinkConnection) {
+    this.#connection = connection;
+  }
+
+  /** Events of our own transactions carry this port id. */
+  get portId(): number {
+    return this.#connection.portId;
+  }
+
+  /** Applies one transaction: all of it or nothing. Rejects as `NetlinkConnection.request` does. */
+  async commit(batch: Batch): Promise<void> {
+    if (batch.isEmpty) return;
+    const { bytes, lastSequence, operations } = batch.finish();
+    await this.#connection.request({
+      bytes,
+      lastSequence,
+      operation: (sequence) => operations[sequence] ?? 'commit batch',
+    });
+  }
+
+  async #dump(operation: string, type: number): Promise<Attributes[]> {
+    const sequence = ++this.#sequence;
+    const writer = new MessageWriter()
+      .beginMessage({ type, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence })
+      .netfilterHeader(NFPROTO_INET)
+      .attributeString(1, TABLE)
+      .endMessage();
+    const messages = await this.#connection.request({
+      bytes: writer.bytes(),
+      lastSequence: sequence,
+      operation: () => operation,
+    });
+    return messages
+      .map(({ payload }) => new Attributes(payload, NFGENMSG_BYTES))
+      .filter((attributes) => attributes.string(1) === TABLE);
+  }
+
+  /** Whether our table exists. */
+  async hasTable(): Promise<boolean> {
+    const sequence = ++this.#sequence;
+    const writer = new MessageWriter()
+      .beginMessage({ type: NFT_MSG.getTable, flags: NLM_F_REQUEST | NLM_F_ACK, sequence })
+      .netfilterHeader(NFPROTO_INET)
+      .attributeString(1, TABLE)
+      .endMessage();
+    try {
+      await this.#connection.request({
+        bytes: writer.bytes(),
+        lastSequence: sequence,
+        operation: () => 'get table',
+      });
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Names of the chains, maps and counters in our table; empty where there is no table. */
+  async list(): Promise<TableContent> {
+    const names = async (operation: string, type: number, attribute: number) =>
+      new Set((await this.#dump(operation, type)).map((attributes) => attributes.string(attribute)!));
+    if (!(await this.hasTable())) return { chains: new Set(), maps: new Set(), counters: new Set() };
+    return {
+      chains: await names('list chains', NFT_MSG.getChain, NFTA_CHAIN_NAME),
+      maps: await names('list maps', NFT_MSG.getSet, NFTA_SET_NAME),
+      counters: await names('list counters', NFT_MSG.getObj, NFTA_OBJ_NAME),
+    };
+  }
+
+  /** All named counters of our table. Cost: one dump, linear in their number. */
+  async counters(): Promise<ReadonlyMap<string, CounterValue>> {
+    const values = new Map<string, CounterValue>();
+    for (const attributes of await this.#dump('read counters', NFT_MSG.getObj)) {
+      const data = attributes.nested(NFTA_OBJ_DATA);
+      values.set(attributes.string(NFTA_OBJ_NAME)!, {
+        packets: data?.u64be(NFTA_COUNTER_PACKETS) ?? 0n,
+        bytes: data?.u64be(NFTA_COUNTER_BYTES) ?? 0n,
+      });
+    }
+    return values;
+  }
+}

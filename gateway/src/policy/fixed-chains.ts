@@ -1,0 +1,199 @@
+import type { Address } from '../net/address.js';
+import { encodeMark, GENERATION_MASK, GUARD_BIT } from '../nft/mark.js';
+import type { Chain } from '../nft/program.js';
+import { accept, counter, drop, goto, match, type Rule, type Statement } from '../nft/statement.js';
+
+/** Where packets come in and go out, from the configuration. */
+export interface GatewayInterfaces {
+  /** The Lambda subnets are behind these. */
+  readonly lambda: readonly string[];
+  readonly egress: readonly string[];
+  readonly snat?: { readonly interfaces: readonly string[]; readonly to: 'masquerade' | Address };
+  /** Whether functions may ping the gateway. */
+  readonly inputIcmp: boolean;
+}
+
+/** The class maps that the forward chain looks at first. Without them nothing is permitted. */
+export interface TopMaps {
+  readonly source4: string;
+  readonly source6: string;
+  readonly sources: string;
+  readonly lists: string;
+}
+
+/** Kinds of the top maps; the content's hash follows. */
+export const MAP_NAMES = { source: 'source', sources: 'sources', lists: 'lists' } as const;
+
+/** The NFLOG group that our log statements write to. */
+export const LOG_GROUP = 1;
+const LOG_SNAPLEN_BYTES = 128;
+
+/** Log prefixes: why a packet was logged. */
+export const LOG_REASONS = ['deny', 'reject', 'monitor', 'invalid', 'spoofed', 'unclassified'] as const;
+export type LogReason = (typeof LOG_REASONS)[number];
+
+/** Reasons of `sluice_dropped_packets_total`, each a counter in the kernel. */
+export const DROP_REASONS = ['deny', 'reject', 'invalid', 'spoofed', 'unclassified', 'input'] as const;
+export const dropCounter = (reason: (typeof DROP_REASONS)[number]) => `dropped_${reason}`;
+export const DROP_COUNTERS: readonly string[] = DROP_REASONS.map(dropCounter);
+
+/** Packets a second that are logged of each kind that is not a decision of a rule. */
+const ANOMALY_LOG_LIMIT: Statement = { kind: 'limit', perSecond: 10, burstPackets: 20 };
+const MONITOR_LOG_LIMIT: Statement = { kind: 'limit', perSecond: 1_000, burstPackets: 1_000 };
+
+/** ICMPv6 without which IPv6 does not work: router and neighbour solicitation and advertisement. */
+const NEIGHBOUR_DISCOVERY_TYPES = [133, 134, 135, 136];
+const ECHO_REQUEST = 8;
+const ECHO_REQUEST_6 = 128;
+
+const PRIORITY_RAW = -300;
+const PRIORITY_FILTER = 0;
+const PRIORITY_SRCNAT = 100;
+
+const log = (reason: LogReason): Statement => ({
+  kind: 'log',
+  prefix: reason,
+  group: LOG_GROUP,
+  snaplenBytes: LOG_SNAPLEN_BYTES,
+});
+
+/** Marks what our table has seen; a routing rule sends the rest to a blackhole, so that without us nothing passes. */
+function guardChains({ lambda }: GatewayInterfaces): Chain[] {
+  const seen: Rule = [{ kind: 'orMark', value: GUARD_BIT }];
+  return [
+    {
+      name: 'guard',
+      base: { type: 'filter', hook: 'prerouting', priority: PRIORITY_RAW, policy: 'accept' },
+      rules: [
+        ...lambda.map((name): Rule => [match('iifname', name), goto('guard_lambda')]),
+        ...lambda.map((name): Rule => [match('fibSourceOifname', name), goto('spoofed')]),
+        seen,
+      ],
+    },
+    { name: 'guard_lambda', rules: [seen] },
+  ];
+}
+
+function inputChains({ lambda, inputIcmp }: GatewayInterfaces): Chain[] {
+  const echo: Rule[] = inputIcmp
+    ? [
+        [match('icmpType', ECHO_REQUEST), accept],
+        [match('icmpv6Type', ECHO_REQUEST_6), accept],
+      ]
+    : [];
+  return [
+    {
+      name: 'input',
+      base: { type: 'filter', hook: 'input', priority: PRIORITY_FILTER, policy: 'accept' },
+      rules: lambda.map((name): Rule => [match('iifname', name), goto('input_lambda')]),
+    },
+    {
+      name: 'input_lambda',
+      rules: [
+        [{ kind: 'matchState', states: ['established', 'related'] }, accept],
+        ...NEIGHBOUR_DISCOVERY_TYPES.map((type): Rule => [match('icmpv6Type', type), accept]),
+        ...echo,
+        [counter(dropCounter('input')), drop],
+      ],
+    },
+  ];
+}
+
+function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: TopMaps | undefined): Chain {
+  const judged = encodeMark({ generation, rule: 0 });
+  const classify: Rule[] =
+    top === undefined
+      ? []
+      : [
+          [{ kind: 'setMarkFromMap', field: 'ctOriginalSource4', map: top.source4 }],
+          [{ kind: 'setMarkFromMap', field: 'ctOriginalSource6', map: top.source6 }],
+          [{ kind: 'verdictMap', field: 'mark', map: top.sources }],
+          [{ kind: 'verdictMap', field: 'mark', map: top.lists }],
+        ];
+  return {
+    name: 'forward',
+    base: { type: 'filter', hook: 'forward', priority: PRIORITY_FILTER, policy: 'drop' },
+    rules: [
+      ...lambda.map(
+        (name): Rule => [match('iifname', name), { kind: 'matchNoReversePath' }, goto('spoofed')],
+      ),
+      [{ kind: 'matchMasked', field: 'ctMark', mask: GENERATION_MASK, value: judged }, accept],
+      [{ kind: 'matchState', states: ['invalid', 'untracked'] }, goto('invalid')],
+      [
+        { kind: 'matchState', states: ['new'] },
+        match('l4proto', 6),
+        { kind: 'matchNotBareSyn' },
+        goto('invalid'),
+      ],
+      [{ kind: 'setMark', value: 0 }],
+      ...classify,
+      [goto('unclassified')],
+    ],
+  };
+}
+
+/** The places where verdicts are given, and the only ones that know the generation. */
+function verdictChains(generation: number): Chain[] {
+  const value = encodeMark({ generation, rule: 0 });
+  const withGeneration: Rule = [{ kind: 'orMark', value }];
+  const dropped = (reason: 'deny' | 'invalid' | 'spoofed' | 'unclassified'): Rule => [
+    counter(dropCounter(reason)),
+    drop,
+  ];
+  const anomaly = (reason: 'invalid' | 'spoofed' | 'unclassified'): Chain => ({
+    name: reason,
+    rules: [[{ kind: 'setMark', value: 0 }], [ANOMALY_LOG_LIMIT, log(reason)], dropped(reason)],
+  });
+  return [
+    {
+      name: 'permitted',
+      rules: [[{ kind: 'setCtMarkFromMark', value }], [{ kind: 'setMark', value: 0 }, accept]],
+    },
+    { name: 'denied', rules: [dropped('deny')] },
+    { name: 'denied_logged', rules: [withGeneration, [log('deny')], dropped('deny')] },
+    {
+      name: 'rejected',
+      rules: [
+        [counter(dropCounter('reject'))],
+        [match('l4proto', 6), { kind: 'rejectTcpReset' }],
+        [{ kind: 'rejectAdminProhibited' }],
+      ],
+    },
+    { name: 'rejected_logged', rules: [withGeneration, [log('reject')], [goto('rejected')]] },
+    { name: 'monitored', rules: [withGeneration, [MONITOR_LOG_LIMIT, log('monitor')]] },
+    anomaly('invalid'),
+    anomaly('spoofed'),
+    anomaly('unclassified'),
+  ];
+}
+
+function snatChains({ snat }: GatewayInterfaces): Chain[] {
+  if (snat === undefined) return [];
+  const { to } = snat;
+  const translate: Statement = to === 'masquerade' ? { kind: 'masquerade' } : { kind: 'snat', to };
+  return [
+    {
+      name: 'postrouting',
+      base: { type: 'nat', hook: 'postrouting', priority: PRIORITY_SRCNAT, policy: 'accept' },
+      rules: snat.interfaces.map((name): Rule => [match('oifname', name), translate]),
+    },
+  ];
+}
+
+/**
+ * The chains whose names never change, callees first. Without `top`, as at a start with no snapshot, every
+ * forwarded packet is dropped as unclassified.
+ */
+export function fixedChains(input: {
+  readonly interfaces: GatewayInterfaces;
+  readonly generation: number;
+  readonly top: TopMaps | undefined;
+}): Chain[] {
+  return [
+    ...verdictChains(input.generation),
+    ...guardChains(input.interfaces),
+    ...inputChains(input.interfaces),
+    forwardChain(input.interfaces, input.generation, input.top),
+    ...snatChains(input.interfaces),
+  ];
+}

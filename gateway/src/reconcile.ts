@@ -1,0 +1,211 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Generations } from './generations.js';
+import type { Log } from './log.js';
+import type { Prefix } from './net/prefix.js';
+import { type Applier, ApplyError } from './nft/apply.js';
+import { type CompiledPolicy, closedPolicy, compilePolicy, programOf } from './policy/compile.js';
+import type { GatewayInterfaces } from './policy/fixed-chains.js';
+import { nextExpiry, type PolicyInForce, policyInForce } from './policy/in-force.js';
+import { groupPrefixes, type Snapshot } from './snapshot/read.js';
+
+/** Packets have left the old content behind, and kernels before 6.2 have let go of deleted chains, after this. */
+const COLLECT_MS = 1_500;
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 10_000;
+/** `setTimeout` takes no longer delays; a later expiry is looked at again then. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
+/** What is in the kernel. */
+export interface Applied {
+  readonly generation: number;
+  readonly policy: PolicyInForce;
+  readonly compiled: CompiledPolicy;
+  /** Undefined: the closed program, which drops everything. */
+  readonly snapshot: Snapshot | undefined;
+}
+
+export interface ReconcilerOptions {
+  readonly applier: Applier;
+  readonly interfaces: GatewayInterfaces;
+  /** The gateway's own addresses at this moment. */
+  readonly ownAddresses: () => readonly Prefix[];
+  /** Generations that connections carry now. */
+  readonly generationsInUse: () => Promise<ReadonlySet<number>>;
+  readonly log: Log;
+  readonly now: () => Date;
+  /** Before the switch: marks of the new generation may appear from then on. */
+  readonly onSwitch: (generation: number, policy: PolicyInForce) => void;
+  readonly onApplied: (applied: Applied, durationSeconds: number) => void;
+  readonly onFailed: (stage: string, error: Error) => void;
+}
+
+const noPolicy: PolicyInForce = policyInForce(
+  { rules: [], defaultAction: { action: 'DENY', logging: false } },
+  new Date(0),
+);
+
+/** Content is named after itself: equal names are equal programs, but for the generation. */
+function isSameContent(a: CompiledPolicy, b: CompiledPolicy): boolean {
+  const names = ({ top, chains, maps, counters }: CompiledPolicy) =>
+    JSON.stringify([top, chains.map(({ name }) => name), maps.map(({ name }) => name), counters]);
+  return names(a) === names(b);
+}
+
+const newEpoch = () => randomBytes(8).toString('hex');
+
+/** The only loop: makes the kernel equal to the newest snapshot, again and again until it is. */
+export class Reconciler {
+  readonly #options: ReconcilerOptions;
+  #generations: Generations | undefined;
+  #epoch = newEpoch();
+  #wanted: Snapshot | undefined;
+  #applied: Applied | undefined;
+  #isDirty = true;
+  #wake: () => void = () => {};
+  #stopped = false;
+  #running: Promise<void> | undefined;
+  #expiry: NodeJS.Timeout | undefined;
+
+  constructor(options: ReconcilerOptions) {
+    this.#options = options;
+  }
+
+  get applied(): Applied | undefined {
+    return this.#applied;
+  }
+
+  /** The newest snapshot is in the kernel, unchanged by others as far as is known. */
+  get isCurrent(): boolean {
+    return !this.#isDirty && this.#applied !== undefined && this.#applied.snapshot === this.#wanted;
+  }
+
+  /** Takes over the table that is there, applies a first program and goes on until `stop`. */
+  async start(snapshot: Snapshot | undefined): Promise<void> {
+    this.#wanted = snapshot;
+    await this.#reconcile();
+    this.#running = this.#loop();
+  }
+
+  /** Wants a snapshot in the kernel instead of whatever was wanted before. */
+  want(snapshot: Snapshot): void {
+    this.#wanted = snapshot;
+    this.#touch();
+  }
+
+  /** Someone else changed the table: everything is written anew from memory. */
+  drifted(): void {
+    this.#applied = undefined;
+    this.#epoch = newEpoch();
+    this.#touch();
+  }
+
+  /** Ends the loop after what it is at. The program stays in the kernel and goes on enforcing. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#expiry);
+    this.#wake();
+    await this.#running;
+  }
+
+  #touch(): void {
+    this.#isDirty = true;
+    this.#wake();
+  }
+
+  async #loop(): Promise<void> {
+    let retryMs = RETRY_MS_MIN;
+    while (!this.#stopped) {
+      if (this.#isDirty) {
+        try {
+          await this.#reconcile();
+          retryMs = RETRY_MS_MIN;
+        } catch (error) {
+          this.#failed(error as Error);
+          await this.#sleep(retryMs);
+          await this.#collect();
+          retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
+        }
+      } else {
+        await this.#sleep(COLLECT_MS);
+        if (!this.#isDirty && !(await this.#collect())) await this.#sleep(undefined);
+      }
+    }
+  }
+
+  /** Until something is to be done, or for so long. */
+  async #sleep(ms: number | undefined): Promise<void> {
+    const woken = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    if (this.#stopped) return;
+    const ending = new AbortController();
+    const waits =
+      ms === undefined ? [woken] : [woken, delay(ms, undefined, { signal: ending.signal }).catch(() => {})];
+    await Promise.race(waits);
+    ending.abort();
+  }
+
+  /** Whether something is left to be collected later. */
+  async #collect(): Promise<boolean> {
+    try {
+      return await this.#options.applier.collect();
+    } catch (error) {
+      this.#options.log.warn('old content of the table could not be removed yet', { error: error as Error });
+      return true;
+    }
+  }
+
+  #failed(error: Error): void {
+    const stage = error instanceof ApplyError ? error.stage : 'compile';
+    this.#epoch = newEpoch();
+    this.#options.onFailed(stage, error);
+  }
+
+  #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): CompiledPolicy {
+    if (snapshot === undefined) return closedPolicy;
+    const excluded = this.#options.ownAddresses();
+    return compilePolicy({ policy, groups: groupPrefixes(snapshot), excluded, epoch: this.#epoch });
+  }
+
+  async #reconcile(): Promise<void> {
+    const { applier, generationsInUse, now, onApplied } = this.#options;
+    const startMs = performance.now();
+    this.#isDirty = false;
+    try {
+      if (this.#applied === undefined) {
+        const found = await applier.takeOver();
+        this.#generations ??= new Generations(found, generationsInUse);
+      }
+      const snapshot = this.#wanted;
+      const policy = snapshot === undefined ? noPolicy : policyInForce(snapshot.policy, now());
+      const compiled = this.#compile(snapshot, policy);
+      this.#applied =
+        this.#applied !== undefined && isSameContent(this.#applied.compiled, compiled)
+          ? { ...this.#applied, snapshot }
+          : { ...(await this.#apply(policy, compiled)), snapshot };
+      this.#watchExpiry(snapshot);
+      onApplied(this.#applied, (performance.now() - startMs) / 1000);
+    } catch (error) {
+      this.#isDirty = true;
+      throw error;
+    }
+  }
+
+  async #apply(policy: PolicyInForce, compiled: CompiledPolicy): Promise<Omit<Applied, 'snapshot'>> {
+    const { applier, interfaces, onSwitch } = this.#options;
+    const generation = await this.#generations!.next();
+    onSwitch(generation, policy);
+    await applier.apply(programOf(compiled, interfaces, generation));
+    return { generation, policy, compiled };
+  }
+
+  #watchExpiry(snapshot: Snapshot | undefined): void {
+    clearTimeout(this.#expiry);
+    const now = this.#options.now();
+    const next = snapshot === undefined ? undefined : nextExpiry(snapshot.policy, now);
+    if (next === undefined) return;
+    const ms = Math.min(next.getTime() - now.getTime(), TIMER_MS_MAX);
+    this.#expiry = setTimeout(() => this.#touch(), ms);
+  }
+}

@@ -1,0 +1,190 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { z } from 'zod';
+import { type Prefix, parsePrefix } from '../net/prefix.js';
+import type { GroupPrefixes } from '../policy/evaluate.js';
+import { DEFAULT_RULE_NAME, type Policy } from '../policy/model.js';
+import {
+  BODIES_FOLDER,
+  bodyDigest,
+  groupBodySchema,
+  type InventoryBody,
+  inventoryBodySchema,
+  MANIFEST_FILE,
+  type Manifest,
+  manifestSchema,
+  policyBodySchema,
+  SNAPSHOT_LIMITS,
+} from './format.js';
+
+/** A group as the snapshot has it. */
+export interface SnapshotGroup {
+  readonly name: string;
+  readonly resolved: boolean;
+  readonly prefixes: readonly Prefix[];
+}
+
+/** A snapshot that verified: nothing behind this reader has anything left to refuse. */
+export interface Snapshot {
+  readonly revision: number;
+  readonly createdAt: string;
+  readonly policy: Policy;
+  readonly groups: readonly SnapshotGroup[];
+  readonly inventory: InventoryBody;
+  /** The manifest and bodies as they were read, to be kept as the last good ones. */
+  readonly manifestBytes: Uint8Array;
+  readonly bodies: ReadonlyMap<string, Uint8Array>;
+}
+
+/** A snapshot does not verify. It is refused whole, and the one in force stays. */
+export class SnapshotError extends Error {
+  override readonly name = 'SnapshotError';
+}
+
+const refuse = (what: string, cause?: unknown) =>
+  new SnapshotError(`Cannot read snapshot: ${what}`, { cause });
+
+async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> {
+  const { size } = await stat(path);
+  if (size > bytesMax) throw refuse(`${path} has ${size} bytes, the limit is ${bytesMax}`);
+  return readFile(path);
+}
+
+/** Parses JSON against a schema. */
+function parseAs<Schema extends z.ZodType>(
+  schema: Schema,
+  bytes: Uint8Array,
+  what: string,
+): z.output<Schema> {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (cause) {
+    throw refuse(`${what} is not JSON`, cause);
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const { path, message } = parsed.error.issues[0]!;
+  throw refuse(`${what} is not as expected at ${JSON.stringify(path.join('.'))}: ${message}`);
+}
+
+function parsePrefixes(texts: readonly string[], what: string): Prefix[] {
+  try {
+    return texts.map(parsePrefix);
+  } catch (cause) {
+    throw refuse(`${what}: ${(cause as Error).message}`, cause);
+  }
+}
+
+function checkDuplicates(names: readonly string[], what: string): void {
+  const seen = new Set<string>();
+  for (const name of names) {
+    if (seen.has(name)) throw refuse(`two ${what} are called ${JSON.stringify(name)}`);
+    seen.add(name);
+  }
+}
+
+/** What the client should have refused already; its word is not taken for it. */
+function checkReferences(policy: Policy, groups: ReadonlyMap<string, SnapshotGroup>): void {
+  for (const rule of policy.rules) {
+    if (rule.name === DEFAULT_RULE_NAME)
+      throw refuse(`a rule is called ${JSON.stringify(DEFAULT_RULE_NAME)}`);
+    if (rule.protocol === 'ICMP' && rule.portRanges.length > 0) {
+      throw refuse(`rule ${JSON.stringify(rule.name)} has ports with ICMP`);
+    }
+    for (const name of [...rule.src, ...rule.dst]) {
+      const group = groups.get(name);
+      if (group === undefined) {
+        throw refuse(
+          `rule ${JSON.stringify(rule.name)} names group ${JSON.stringify(name)}, which is not there`,
+        );
+      }
+      if (!group.resolved && rule.action !== 'PERMIT' && rule.enforcement === 'ENFORCE') {
+        throw refuse(
+          `rule ${JSON.stringify(rule.name)} denies by group ${JSON.stringify(name)}, which could not be resolved`,
+        );
+      }
+    }
+  }
+}
+
+/** Reads bodies by digest, each once, and checks that they are what their name says. */
+class BodyReader {
+  readonly bodies = new Map<string, Uint8Array>();
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = join(folder, BODIES_FOLDER);
+  }
+
+  async read(digest: string): Promise<Uint8Array> {
+    const known = this.bodies.get(digest);
+    if (known !== undefined) return known;
+    const bytes = await readBounded(join(this.#folder, digest), SNAPSHOT_LIMITS.bodyBytesMax);
+    if (bodyDigest(bytes) !== digest) throw refuse(`body ${digest} does not have this digest`);
+    this.bodies.set(digest, bytes);
+    return bytes;
+  }
+
+  async group({ name, resolved, prefixCount, bodies }: Manifest['groups'][number]): Promise<SnapshotGroup> {
+    const what = `group ${JSON.stringify(name)}`;
+    const prefixes: Prefix[] = [];
+    for (const digest of bodies) {
+      const body = parseAs(groupBodySchema, await this.read(digest), `body ${digest} of ${what}`);
+      prefixes.push(...parsePrefixes(body.prefixes, what));
+    }
+    if (prefixes.length !== prefixCount) {
+      throw refuse(`${what} has ${prefixes.length} prefixes, its manifest says ${prefixCount}`);
+    }
+    return { name, resolved, prefixes };
+  }
+}
+
+/**
+ * Reads the snapshot in a folder and verifies all of it: digests, schema, canonical prefixes, references, limits.
+ * Rejects with SnapshotError, or with a system error (ENOENT: there is none).
+ */
+export async function readSnapshot(folder: string): Promise<Snapshot> {
+  const manifestBytes = await readBounded(join(folder, MANIFEST_FILE), SNAPSHOT_LIMITS.manifestBytesMax);
+  const manifest = parseAs(manifestSchema, manifestBytes, 'the manifest');
+  const total = manifest.groups.reduce((sum, group) => sum + group.prefixCount, 0);
+  if (total > SNAPSHOT_LIMITS.prefixesMax) {
+    throw refuse(`its groups hold ${total} prefixes, the limit is ${SNAPSHOT_LIMITS.prefixesMax}`);
+  }
+  const reader = new BodyReader(folder);
+  try {
+    const policyBody = parseAs(policyBodySchema, await reader.read(manifest.policy.digest), 'the policy');
+    const policy = {
+      ...policyBody,
+      rules: policyBody.rules.toSorted((a, b) => a.priority - b.priority),
+    } as Policy;
+    checkDuplicates(
+      policy.rules.map((rule) => rule.name),
+      'rules',
+    );
+    checkDuplicates(
+      manifest.groups.map((group) => group.name),
+      'groups',
+    );
+    const groups: SnapshotGroup[] = [];
+    for (const group of manifest.groups) groups.push(await reader.group(group));
+    checkReferences(policy, new Map(groups.map((group) => [group.name, group])));
+    const inventory = parseAs(
+      inventoryBodySchema,
+      await reader.read(manifest.inventory.digest),
+      'the inventory',
+    );
+    for (const { arn, prefixes } of inventory.functions)
+      parsePrefixes(prefixes, `function ${JSON.stringify(arn)}`);
+    const { revision, createdAt } = manifest;
+    return { revision, createdAt, policy, groups, inventory, manifestBytes, bodies: reader.bodies };
+  } catch (error) {
+    if (error instanceof SnapshotError) throw error;
+    throw refuse(`a body that the manifest names can't be read: ${(error as Error).message}`, error);
+  }
+}
+
+/** The prefixes of each group by name. */
+export function groupPrefixes(snapshot: Snapshot): GroupPrefixes {
+  return new Map(snapshot.groups.map(({ name, prefixes }) => [name, prefixes]));
+}
