@@ -1,10 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import type { Bench } from './harness.js';
+import { apply } from './apply/apply.js';
 import { lpm } from './lpm/lpm.js';
 import { ConsoleReport } from './report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { lpm };
+const BENCHES: Readonly<Record<string, Bench>> = { apply, lpm };
 
 const usage = () =>
   ['Usage: npm run bench -- NAME [--json FILE]', '']

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
 import { canonicalJson } from 'sluice-gateway/snapshot/format.js';
-import { writeFileAtomically } from 'sluice-gateway/snapshot/store.js';
+import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
 import { discover } from './aws/discover.js';
 import type { Inventory } from './inventory.js';
 import { writeSnapshot } from './snapshot/write.js';
@@ -101,7 +101,7 @@ export class ControllerClient {
       }
     }
     const file = join(this.#config.snapshot.path, INVENTORY_FILE);
-    await writeFileAtomically(file, canonicalJson(this.#inventory));
+    await writeWhole(file, canonicalJson(this.#inventory));
     await this.#build();
   }
 

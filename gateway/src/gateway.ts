@@ -204,9 +204,8 @@ export class Gateway {
   }
 
   #onPacket(packet: NflogPacket): void {
-    const record = this.#assembler.packet(packet);
-    this.#write(record);
-    if (record?.event === 'revoke') this.#revoker.revoke(packet);
+    this.#write(this.#assembler.packet(packet));
+    this.#revoker.refused(packet);
   }
 
   #write(record: FlowRecord | undefined): void {

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ConntrackTable } from './conntrack/table.js';
 import type { Tuple } from './conntrack/tuple.js';
 import type { Log } from './log.js';
-import type { NflogPacket } from './nflog/decode.js';
+import { isBareSyn, type NflogPacket } from './nflog/decode.js';
 import { decodeMark } from './nft/mark.js';
 
 /** Revocations under way at once; of more, the next packet of the connection tells again. */
@@ -29,8 +29,10 @@ export class Revoker {
     this.#log = log;
   }
 
-  /** Takes a refused packet of a connection that was permitted before. */
-  revoke({ conntrack, tuple }: Pick<NflogPacket, 'conntrack' | 'tuple'>): void {
+  /** Takes a logged packet. Where it was refused and may belong to a connection that was permitted before, that goes. */
+  refused({ prefix, tcpFlags, conntrack, tuple }: NflogPacket): void {
+    if (prefix !== 'deny' && prefix !== 'reject') return;
+    if (isBareSyn(tcpFlags)) return;
     const named = conntrack?.original ?? tuple;
     if (named === undefined || this.#underway.size >= REVOCATIONS_MAX) return;
     const key = keyOf(named);
@@ -44,8 +46,10 @@ export class Revoker {
   async #delete(tuple: Tuple): Promise<void> {
     await delay(SETTLE_MS);
     const entry = await this.#table.find(tuple);
-    // Permitted again, by a newer policy, in the meantime.
-    if (entry === undefined || decodeMark(entry.mark).generation === this.#generation()) return;
+    if (entry === undefined) return;
+    const { generation } = decodeMark(entry.mark);
+    // Never judged by us, or permitted again by a newer policy in the meantime.
+    if (generation === 0 || generation === this.#generation()) return;
     await this.#table.delete(entry);
   }
 }

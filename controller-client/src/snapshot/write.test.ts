@@ -20,7 +20,7 @@ import {
   SNAPSHOT_LIMITS,
 } from 'sluice-gateway/snapshot/format.js';
 import t from 'tap';
-import { openSnapshotFolder, type SnapshotStore } from './folder.js';
+import { openSnapshotFolder, type SnapshotStore } from 'sluice-gateway/snapshot/folder.js';
 import { splitPrefixes } from './split.js';
 import { publish, type SnapshotContent, writeSnapshot } from './write.js';
 

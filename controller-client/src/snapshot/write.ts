@@ -11,11 +11,11 @@ import {
   SNAPSHOT_FORMAT,
   SNAPSHOT_LIMITS,
 } from 'sluice-gateway/snapshot/format.js';
+import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
 import type { z } from 'zod';
 import type { IdentifiedFunction } from '../groups/identity.js';
 import type { ResolvedGroup } from '../groups/resolve.js';
 import type { Scope } from '../inventory.js';
-import { openSnapshotFolder, type SnapshotStore } from './folder.js';
 import { splitPrefixes } from './split.js';
 
 /** What a snapshot says. */
@@ -139,11 +139,7 @@ export async function publish(store: SnapshotStore, content: SnapshotContent, no
   const next = { ...manifest, revision: (previous?.revision ?? 0) + 1, createdAt: now.toISOString() };
   const text = canonicalJson(checked('the manifest', manifestSchema, next));
   refuse('bytes in its manifest', Buffer.byteLength(text), SNAPSHOT_LIMITS.manifestBytesMax);
-  for (const [digest, body] of bodies) {
-    if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);
-  }
-  await store.putManifest(text);
-  await store.keepBodies(new Set([...bodies.keys(), ...(previous === undefined ? [] : digestsOf(previous))]));
+  await storeSnapshot(store, bodies, text, previous === undefined ? [] : digestsOf(previous));
   return { revision: next.revision, changed: true };
 }
 

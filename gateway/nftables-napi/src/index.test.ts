@@ -295,11 +295,19 @@ t.test('a socket that nobody refers to is collected with its thread and descript
     `import { readdirSync } from 'node:fs';
     const count = () => ['fd', 'task'].map((kind) => readdirSync('/proc/self/' + kind).length);
     const turn = () => new Promise((resolve) => setTimeout(resolve, 20));
-    await (async () => { const first = new NetlinkSocket({ protocol: 0, onReceive() {} }); await first.send(dump); first.close(); })();
+    const open = () => new NetlinkSocket({ protocol: 0, onReceive() {} });
+    const first = async () => { const socket = open(); await socket.send(dump); socket.close(); };
+    await first();
     await turn();
     const before = count();
-    const open = () => { for (let i = 0; i < 50; i++) { const one = new NetlinkSocket({ protocol: 0, onReceive() {} }); if (i % 2) one.send(dump).catch(() => {}); if (i % 5 === 0) one.close(); } };
-    open();
+    const fifty = () => {
+      for (let i = 0; i < 50; i++) {
+        const socket = open();
+        if (i % 2) socket.send(dump).catch(() => {});
+        if (i % 5 === 0) socket.close();
+      }
+    };
+    fifty();
     const during = count();
     for (let i = 0; i < 20; i++) { await turn(); gc(); }
     console.log(JSON.stringify({ before, during, after: count() }));

@@ -79,7 +79,7 @@ function load(): Native {
     return createRequire(import.meta.url)('../build/netlink.node');
   } catch (cause) {
     throw new Error(
-      'Cannot load nftables-napi: build/netlink.node is missing or for another machine, run `npm rebuild nftables-napi`',
+      'Cannot load nftables-napi: build/netlink.node is missing or unfit, run `npm rebuild nftables-napi`',
       { cause },
     );
   }

@@ -18,6 +18,7 @@ const ACK = 4;
 const CREATE = 0x400;
 const INET = 1;
 
+const INDEX = new URL('./index.js', import.meta.url).href;
 const INSIDE = 'NFTABLES_NAPI_TEST_NAMESPACE';
 
 function u32be(value: number): Buffer {
@@ -143,7 +144,7 @@ function tests(): void {
   });
 
   t.test('a process that exits with a batch in flight', async (t) => {
-    const script = `import { NetlinkSocket } from ${JSON.stringify(new URL('./index.js', import.meta.url).href)};
+    const script = `import { NetlinkSocket } from '${INDEX}';
       import { readFileSync } from 'node:fs';
       const socket = new NetlinkSocket({ protocol: 12, sendBufferBytes: 64 << 20, onReceive() {} });
       socket.send(readFileSync(0));
@@ -241,7 +242,7 @@ s.sendto(sys.stdin.buffer.read(), (${socket.portId}, 0))`;
   });
 
   t.test('without privilege: the socket opens, the kernel refuses by name', async (t) => {
-    const script = `import { NetlinkSocket } from ${JSON.stringify(new URL('./index.js', import.meta.url).href)};
+    const script = `import { NetlinkSocket } from '${INDEX}';
       process.setgroups([]); process.setgid(65534); process.setuid(65534);
       const socket = new NetlinkSocket({ protocol: 12, receiveBufferBytes: 64 << 20, onReceive() {} });
       if (socket.receiveBufferBytes >= 64 << 20) throw new Error('granted ' + socket.receiveBufferBytes);

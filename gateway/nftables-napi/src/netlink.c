@@ -27,7 +27,7 @@
 
 #define SLOTS 4
 #define SLOT_BYTES (256 * 1024)
-/* The most that netfilter's logging packs into one datagram; dumps come in 32 KiB. A longer one counts as lost. */
+/* The most that netfilter's logging packs into one datagram; dumps come in 32 KiB. A longer one is lost. */
 #define DATAGRAM_BYTES_MAX (128 * 1024)
 
 struct slot {
@@ -61,15 +61,15 @@ struct sending {
   int error;
 };
 
-/* Leaves a verb when Node-API refuses a call: only an engine that is shutting down does, or a wrong caller. */
-#define TRY(env, call)                                                                                        \
-  do {                                                                                                        \
-    if ((call) != napi_ok) {                                                                                  \
-      bool pending = false;                                                                                   \
-      napi_is_exception_pending((env), &pending);                                                             \
-      if (!pending) napi_throw_error((env), "ERR_INTERNAL", "Cannot call Node-API: " #call);                  \
-      return NULL;                                                                                            \
-    }                                                                                                         \
+/* Leaves a verb when Node-API refuses a call, as only an engine that is shutting down does. */
+#define TRY(env, call)                                                                                   \
+  do {                                                                                                   \
+    if ((call) != napi_ok) {                                                                             \
+      bool pending = false;                                                                              \
+      napi_is_exception_pending((env), &pending);                                                        \
+      if (!pending) napi_throw_error((env), "ERR_INTERNAL", "Cannot call Node-API: " #call);             \
+      return NULL;                                                                                       \
+    }                                                                                                    \
   } while (0)
 
 static void unreference(struct netlink *netlink) {
@@ -150,7 +150,8 @@ static void deliver(napi_env env, napi_value on_receive, void *context, void *da
   if (made && length > 0) memcpy(copy, slot->bytes, length);
   sem_post(&netlink->free_slots);
   if (!made || napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &arguments[0]) != napi_ok ||
-      napi_create_uint32(env, lost, &arguments[1]) != napi_ok || napi_get_undefined(env, &undefined) != napi_ok) {
+      napi_create_uint32(env, lost, &arguments[1]) != napi_ok ||
+      napi_get_undefined(env, &undefined) != napi_ok) {
     return; /* the engine is shutting down */
   }
   if (napi_call_function(env, undefined, on_receive, 2, arguments, NULL) == napi_pending_exception &&
@@ -241,11 +242,13 @@ static napi_value verb_open(napi_env env, napi_callback_info info) {
 
   netlink->memory = malloc(SLOTS * SLOT_BYTES);
   if (netlink->memory == NULL) return number(env, ENOMEM);
-  for (unsigned index = 0; index < SLOTS; index++) netlink->slots[index].bytes = netlink->memory + index * SLOT_BYTES;
+  for (unsigned index = 0; index < SLOTS; index++) {
+    netlink->slots[index].bytes = netlink->memory + index * SLOT_BYTES;
+  }
   int error = open_descriptors(netlink, protocol);
   if (error == 0) {
-    status = napi_create_threadsafe_function(env, arguments[2], NULL, name, 0, 1, NULL, delivered_last, netlink,
-                                             deliver, &netlink->deliver);
+    status = napi_create_threadsafe_function(env, arguments[2], NULL, name, 0, 1, NULL, delivered_last,
+                                             netlink, deliver, &netlink->deliver);
     if (status != napi_ok) close_descriptors(netlink);
     TRY(env, status);
     netlink->references++;
@@ -257,7 +260,7 @@ static napi_value verb_open(napi_env env, napi_callback_info info) {
     return number(env, error);
   }
   netlink->open = true;
-  /* Hooks run newest first: this one must end the reader before Node's own hook ends the thread-safe function. */
+  /* Hooks run newest first: this one ends the reader before Node's own ends the thread-safe function. */
   TRY(env, napi_add_env_cleanup_hook(env, clean_up, netlink));
   return handle;
 }
@@ -320,7 +323,7 @@ static napi_value verb_get_option(napi_env env, napi_callback_info info) {
   return number(env, failed ? -errno : value);
 }
 
-/* On a thread of libuv's pool: the kernel works through a batch inside send(), for seconds if it is a big one. */
+/* On a thread of libuv's pool: the kernel works through a batch inside send(), a big one for seconds. */
 static void send_execute(napi_env env, void *data) {
   (void)env;
   struct sending *sending = data;
@@ -356,7 +359,8 @@ static napi_value verb_send(napi_env env, napi_callback_info info) {
   if (sending == NULL) TRY(env, napi_generic_failure);
   *sending = (struct sending){.netlink = netlink, .data = bytes, .length = length};
 
-  napi_status status = napi_create_async_work(env, NULL, name, send_execute, send_complete, sending, &sending->work);
+  napi_status status =
+      napi_create_async_work(env, NULL, name, send_execute, send_complete, sending, &sending->work);
   if (status == napi_ok) status = napi_create_reference(env, arguments[1], 1, &sending->bytes);
   if (status == napi_ok) status = napi_create_promise(env, &sending->deferred, &promise);
   if (status == napi_ok) status = napi_queue_async_work(env, sending->work);

@@ -1,6 +1,6 @@
 import type { ConntrackEvent, Connection as Entry } from '../conntrack/decode.js';
 import type { Tuple } from '../conntrack/tuple.js';
-import type { NflogPacket } from '../nflog/decode.js';
+import { isBareSyn, type NflogPacket } from '../nflog/decode.js';
 import { decodeMark } from '../nft/mark.js';
 import { LOG_REASONS, type LogReason } from '../policy/fixed-chains.js';
 import { type Attributor, attributeDestination, attributeSource, claimedSource } from './attribute.js';
@@ -25,9 +25,6 @@ export interface AssemblerOptions {
 export const CONNECTIONS_MAX = 262_144;
 
 /** Bits of the flags octet of TCP. */
-const TCP_SYN = 0x02;
-const TCP_ACK = 0x10;
-
 type Verdict = NonNullable<FlowRecord['verdict']>;
 
 const isLogReason = (text: string): text is LogReason => (LOG_REASONS as readonly string[]).includes(text);
@@ -187,9 +184,11 @@ export class FlowAssembler {
     });
   }
 
-  #refused(packet: NflogPacket, verdict: Verdict): FlowRecord {
+  /** A connection is revoked once: its further packets, refused until its entry is gone, make no records. */
+  #refused(packet: NflogPacket, verdict: Verdict): FlowRecord | undefined {
     const { conntrack } = packet;
     const connection = this.#permittedBefore(packet);
+    if (connection?.revoked === true) return undefined;
     if (connection !== undefined) connection.revoked = true;
     return this.#record(connection === undefined ? 'deny' : 'revoke', this.#packetTime(packet), {
       verdict,
@@ -273,8 +272,7 @@ export class FlowAssembler {
       return this.#connections.get(id, original) ?? this.#learn(conntrack, kernelTime(startNs));
     }
     // A kernel without CONFIG_NETFILTER_NETLINK_GLUE_CT sends no connection along.
-    const begins = tcpFlags !== undefined && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
-    return tuple === undefined || begins ? undefined : this.#connections.find(tuple);
+    return tuple === undefined || isBareSyn(tcpFlags) ? undefined : this.#connections.find(tuple);
   }
 
   #describe({ id, mark, original }: Entry, start: string | undefined): Connection {

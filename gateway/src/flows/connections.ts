@@ -32,6 +32,18 @@ const reversed = (tuple: Tuple): Tuple => ({
   dstPort: tuple.srcPort,
 });
 
+/** Revoked connections that are remembered after their end. */
+const REVOKED_ENDED_MAX = 4_096;
+
+/** Sets a key as the newest of a map, and says whether the oldest had to go for it. */
+function putNewest<T>(map: Map<string, T>, key: string, value: T, max: number): boolean {
+  map.delete(key);
+  const isFull = map.size >= max;
+  if (isFull) map.delete(map.keys().next().value!);
+  map.set(key, value);
+  return isFull;
+}
+
 /**
  * Connections by original tuple, at most `connectionsMax`. A new one pushes out the oldest, so that entries
  * whose end was lost cannot fill the table for good. The conntrack id tells a connection from its successor;
@@ -39,6 +51,7 @@ const reversed = (tuple: Tuple): Tuple => ({
  */
 export class ConnectionTable {
   readonly #connections = new Map<string, Connection>();
+  readonly #ended = new Map<string, Connection>();
   readonly #connectionsMax: number;
   #forgotten = 0;
 
@@ -60,28 +73,29 @@ export class ConnectionTable {
     return connection?.id === id ? connection : undefined;
   }
 
-  /** The connection of a packet of either direction, as the forward chain sees it: without source NAT. */
+  /**
+   * The connection of a packet of either direction, as the forward chain sees it: without source NAT. One that was
+   * revoked is still found for a while after its end, since the log of its packets may be read later.
+   */
   find(packet: Tuple): Connection | undefined {
-    return this.#connections.get(tupleKey(packet)) ?? this.#connections.get(tupleKey(reversed(packet)));
+    const keys = [tupleKey(packet), tupleKey(reversed(packet))];
+    const live = keys.map((key) => this.#connections.get(key)).find((known) => known !== undefined);
+    return live ?? keys.map((key) => this.#ended.get(key)).find((known) => known !== undefined);
   }
 
   set(connection: Connection): void {
     const key = tupleKey(connection.original);
-    this.#connections.delete(key);
-    if (this.#connections.size >= this.#connectionsMax) {
-      for (const oldest of this.#connections.keys()) {
-        this.#connections.delete(oldest);
-        this.#forgotten++;
-        break;
-      }
-    }
-    this.#connections.set(key, connection);
+    this.#ended.delete(key);
+    if (putNewest(this.#connections, key, connection, this.#connectionsMax)) this.#forgotten++;
   }
 
   /** Removes and returns a connection. */
   take(id: number, original: Tuple): Connection | undefined {
     const connection = this.get(id, original);
-    if (connection !== undefined) this.#connections.delete(tupleKey(original));
+    if (connection === undefined) return undefined;
+    const key = tupleKey(original);
+    this.#connections.delete(key);
+    if (connection.revoked) putNewest(this.#ended, key, connection, REVOKED_ENDED_MAX);
     return connection;
   }
 }

@@ -87,6 +87,7 @@ export const connection = (more: Partial<Connection> = {}): Connection => ({
   original: ORIGINAL,
   reply: REPLY,
   counters: undefined,
+  eventNs: undefined,
   startNs: undefined,
   stopNs: undefined,
   timeoutSeconds: undefined,

@@ -42,6 +42,14 @@ export interface NflogPacket {
   readonly conntrackInfo: number | undefined;
 }
 
+const TCP_SYN = 0x02;
+const TCP_ACK = 0x10;
+
+/** Whether TCP flags are those of a first packet; false for other protocols. */
+export function isBareSyn(tcpFlags: number | undefined): boolean {
+  return tcpFlags !== undefined && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
+}
+
 /** Size of `struct nfgenmsg`, in bytes. */
 const NFGENMSG_BYTES = 4;
 

@@ -54,13 +54,24 @@ const NFT_SET_INTERVAL = 0x4;
 const NFT_SET_MAP = 0x8;
 const NFT_SET_ELEM_INTERVAL_END = 1;
 
-/** What nft calls the types: it needs them to list a map, the kernel only passes them on. */
-const KEY_TYPES: Readonly<Record<KeyType, { readonly id: number; readonly bytes: number }>> = {
-  ipv4_addr: { id: 7, bytes: 4 },
-  ipv6_addr: { id: 8, bytes: 16 },
-  inet_proto: { id: 12, bytes: 1 },
-  inet_service: { id: 13, bytes: 2 },
-  mark: { id: 19, bytes: 4 },
+/** Byte orders as nft numbers them. */
+const NO_ORDER = 0;
+const HOST_ORDER = 1;
+const NETWORK_ORDER = 2;
+
+interface TypeOfKey {
+  readonly id: number;
+  readonly bytes: number;
+  readonly order: number;
+}
+
+/** What nft calls the types: it needs ids and byte orders to list a map, the kernel only passes them on. */
+const KEY_TYPES: Readonly<Record<KeyType, TypeOfKey>> = {
+  ipv4_addr: { id: 7, bytes: 4, order: NETWORK_ORDER },
+  ipv6_addr: { id: 8, bytes: 16, order: NETWORK_ORDER },
+  inet_proto: { id: 12, bytes: 1, order: NO_ORDER },
+  inet_service: { id: 13, bytes: 2, order: NETWORK_ORDER },
+  mark: { id: 19, bytes: 4, order: HOST_ORDER },
 };
 const MARK_TYPE = 19;
 const MARK_BYTES = 4;
@@ -74,13 +85,13 @@ const ELEMENTS_BYTES_MAX = 60_000;
 
 /**
  * nft's own notes on a set, which the kernel only keeps (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1,
- * `DATA_INTERVAL` 6 of libnftnl's udata.h; host 1, network 2): without them it lists marks byte-swapped.
+ * `DATA_INTERVAL` 6 of libnftnl's udata.h): without them it lists marks byte-swapped.
  */
 function setUserData(map: NftMap): Uint8Array {
   const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
   return Uint8Array.of(
-    ...note(0, map.key === 'mark' ? 1 : 2),
-    ...note(1, map.data === 'mark' ? 1 : 0),
+    ...note(0, KEY_TYPES[map.key].order),
+    ...note(1, map.data === 'mark' ? HOST_ORDER : NO_ORDER),
     ...note(6, 0),
   );
 }

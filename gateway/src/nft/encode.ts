@@ -1,4 +1,5 @@
 import { addressToBytes } from '../net/address.js';
+import type { Family } from '../net/family.js';
 import type { MessageWriter } from '../netlink/writer.js';
 import {
   CT_STATE,
@@ -29,6 +30,7 @@ const REG_1 = 1;
 const META_MARK = 3;
 const META_IIFNAME = 6;
 const META_OIFNAME = 7;
+const META_NFPROTO = 15;
 const META_L4PROTO = 16;
 
 /** `enum nft_ct_keys`; `IP_CT_DIR_ORIGINAL`. */
@@ -56,8 +58,8 @@ const CMP_NEQ = 1;
 
 const PAYLOAD_TRANSPORT_HEADER = 2;
 const IFNAMSIZ = 16;
-const IPPROTO_ICMP = 1;
-const IPPROTO_ICMPV6 = 58;
+const NFPROTO_OF_FAMILY = { 4: 2, 6: 10 } as const;
+const IPPROTO_ICMP_OF_FAMILY = { 4: 1, 6: 58 } as const;
 
 /** Offset of the flags byte in a TCP header, and the four flags that a bare SYN has but one of. */
 const TCP_FLAGS_OFFSET = 13;
@@ -237,9 +239,12 @@ class Expressions {
 }
 
 const original = (key: number) => (to: Expressions) => to.ct(key, DIRECTION_ORIGINAL);
-const transportType = (protocol: number) => (to: Expressions) => {
+/** The family too: ICMP in an IPv6 packet, or ICMPv6 in an IPv4 packet, is neither. */
+const icmpType = (family: Family) => (to: Expressions) => {
+  to.meta(META_NFPROTO);
+  to.compare(CMP_EQ, Uint8Array.of(NFPROTO_OF_FAMILY[family]));
   to.meta(META_L4PROTO);
-  to.compare(CMP_EQ, Uint8Array.of(protocol));
+  to.compare(CMP_EQ, Uint8Array.of(IPPROTO_ICMP_OF_FAMILY[family]));
   to.transportByte(0);
 };
 
@@ -255,8 +260,8 @@ const LOAD: Readonly<Record<Field, (to: Expressions) => void>> = {
   ctOriginalProtocol: original(CT_PROTOCOL),
   ctOriginalDestinationPort: original(CT_PROTO_DST),
   l4proto: (to) => to.meta(META_L4PROTO),
-  icmpType: transportType(IPPROTO_ICMP),
-  icmpv6Type: transportType(IPPROTO_ICMPV6),
+  icmpType: icmpType(4),
+  icmpv6Type: icmpType(6),
   fibSourceOifname: (to) => to.fib(FIB_RESULT_OIFNAME, FIB_F_SADDR),
 };
 
@@ -272,8 +277,6 @@ function matchedValue(field: Field, value: string | number): Uint8Array {
 const REJECT_TCP_RST = 1;
 const REJECT_ICMPX = 2;
 const ICMPX_ADMIN_PROHIBITED = 3;
-
-const NFPROTO_OF_FAMILY = { 4: 2, 6: 10 } as const;
 
 const ENCODE: {
   readonly [Kind in Statement['kind']]: (to: Expressions, statement: StatementOf<Kind>) => void;

@@ -93,7 +93,8 @@ function encodeRule(
 ): void {
   if (rule.iifname === '' || Buffer.byteLength(rule.iifname) > INTERFACE_NAME_BYTES_MAX) {
     throw new RangeError(
-      `Cannot encode routing rule: interface name ${JSON.stringify(rule.iifname)} is not 1 to ${INTERFACE_NAME_BYTES_MAX} bytes long`,
+      `Cannot encode routing rule: interface name ${JSON.stringify(rule.iifname)} does not have from 1 to ` +
+        `${INTERFACE_NAME_BYTES_MAX} bytes`,
     );
   }
   writer.beginMessage({ type, flags: flags | NLM_F_REQUEST | NLM_F_ACK, sequence });

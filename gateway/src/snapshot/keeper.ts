@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Log } from '../log.js';
 import { MANIFEST_FILE } from './format.js';
 import { readSnapshot, type Snapshot, SnapshotError } from './read.js';
-import { storeSnapshot } from './store.js';
+import { openSnapshotFolder, storeSnapshot } from './folder.js';
 
 /** How often the manifest is looked at where no notification tells of its change. */
 const POLL_MS = 2_000;
@@ -83,7 +83,10 @@ export class SnapshotKeeper {
   /** Stores a snapshot that has come into force, to be enforced at the next start before anything else. */
   keep(snapshot: Snapshot): Promise<void> {
     this.#keeping = this.#keeping
-      .then(() => storeSnapshot(this.#options.lastGood, snapshot))
+      .then(async () => {
+        const store = await openSnapshotFolder(this.#options.lastGood);
+        await storeSnapshot(store, snapshot.bodies, snapshot.manifestBytes);
+      })
       .catch((error: Error) => {
         this.#options.log.error('the snapshot in force could not be stored as the last good one', { error });
       });

@@ -1,11 +1,6 @@
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  BODIES_FOLDER,
-  MANIFEST_FILE,
-  type Manifest,
-  manifestSchema,
-} from 'sluice-gateway/snapshot/format.js';
+import { BODIES_FOLDER, MANIFEST_FILE, type Manifest, manifestSchema } from './format.js';
 
 /** Where a snapshot is kept: bodies by digest, and one manifest that is replaced as a whole. */
 export interface SnapshotStore {
@@ -13,9 +8,9 @@ export interface SnapshotStore {
   readManifest(): Promise<Manifest | undefined>;
   /** Whether a body of this digest and size is there. */
   hasBody(digest: string, bytes: number): Promise<boolean>;
-  putBody(digest: string, body: string): Promise<void>;
+  putBody(digest: string, body: string | Uint8Array): Promise<void>;
   /** Makes the manifest the one in force; the bodies it names are safe on disk before. */
-  putManifest(manifest: string): Promise<void>;
+  putManifest(manifest: string | Uint8Array): Promise<void>;
   /** Removes every body but these, and what an interrupted writer left. */
   keepBodies(digests: ReadonlySet<string>): Promise<void>;
 }
@@ -34,11 +29,11 @@ async function syncFolder(path: string): Promise<void> {
 /**
  * Writes a file beside its place, has it on disk, then moves it there: a reader sees all of it or nothing.
  */
-async function writeWhole(path: string, text: string): Promise<void> {
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = `${path}${TEMPORARY}`;
   const handle = await open(temporary, 'w', 0o644);
   try {
-    await handle.writeFile(text);
+    await handle.writeFile(content);
     await handle.sync();
   } finally {
     await handle.close();
@@ -86,4 +81,21 @@ export async function openSnapshotFolder(folder: string): Promise<SnapshotStore>
       }
     },
   };
+}
+
+/**
+ * Puts a snapshot into a store: bodies that are not there yet, then the manifest, then the bodies go that neither it
+ * nor `keep` names. Killed at any point, it leaves a whole snapshot.
+ */
+export async function storeSnapshot(
+  store: SnapshotStore,
+  bodies: ReadonlyMap<string, string | Uint8Array>,
+  manifest: string | Uint8Array,
+  keep: Iterable<string> = [],
+): Promise<void> {
+  for (const [digest, body] of bodies) {
+    if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);
+  }
+  await store.putManifest(manifest);
+  await store.keepBodies(new Set([...bodies.keys(), ...keep]));
 }
