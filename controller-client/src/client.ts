@@ -22,6 +22,8 @@ export class ControllerClient {
   readonly #log: Log;
   readonly #stopping = new AbortController();
   #inventory: Inventory | undefined;
+  /** Whether AWS was asked, now or before: until then groups would be published as unresolved for no reason. */
+  #hasAsked = false;
   #told = '';
   #building: Promise<void> = Promise.resolve();
 
@@ -34,6 +36,9 @@ export class ControllerClient {
   async run(): Promise<void> {
     await mkdir(this.#config.snapshot.path, { recursive: true });
     this.#inventory = await readKnownInventory(this.#config.snapshot.path);
+    this.#hasAsked =
+      this.#config.inventory === undefined ||
+      this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt !== undefined);
     await this.#build();
     const watcher = this.#watchPolicy();
     await Promise.all([this.#pollPolicy(), this.#refreshInventory()]);
@@ -87,22 +92,21 @@ export class ControllerClient {
         ...(profile !== undefined && { profile }),
       }));
       this.#inventory = await discover(known, this.#inventory, { now: () => new Date(), signal });
+      this.#hasAsked = true;
+      this.#tellScopes(this.#inventory);
+      await writeWhole(join(this.#config.snapshot.path, INVENTORY_FILE), canonicalJson(this.#inventory));
     } catch (error) {
       if (!signal.aborted) this.#log.error('AWS could not be read', { error: error as Error });
-      return;
     }
-    for (const { accountId, region, error } of this.#inventory.scopes) {
-      if (error !== undefined) {
-        this.#log.warn('AWS could not be read in full, what was known stays', {
-          accountId,
-          region,
-          reason: error,
-        });
-      }
-    }
-    const file = join(this.#config.snapshot.path, INVENTORY_FILE);
-    await writeWhole(file, canonicalJson(this.#inventory));
     await this.#build();
+  }
+
+  #tellScopes({ scopes }: Inventory): void {
+    for (const { accountId, region, error } of scopes) {
+      if (error === undefined) continue;
+      const fields = { accountId, region, reason: error };
+      this.#log.warn('AWS could not be read in full, what was known stays', fields);
+    }
   }
 
   #build(): Promise<void> {
@@ -111,7 +115,7 @@ export class ControllerClient {
   }
 
   async #buildOnce(): Promise<void> {
-    if (this.#inventory === undefined || this.#stopping.signal.aborted) return;
+    if (this.#inventory === undefined || !this.#hasAsked || this.#stopping.signal.aborted) return;
     try {
       const { content, warnings } = buildWanted(this.#config.policy.path, this.#inventory);
       this.#tell('warn', warnings);

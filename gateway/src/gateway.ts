@@ -19,6 +19,7 @@ import { parseAddress, readAddress } from './net/address.js';
 import { BITS } from './net/family.js';
 import { type Prefix, parsePrefix } from './net/prefix.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
+import { isBusy } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
 import { listenNflog } from './nflog/listen.js';
 import { Applier } from './nft/apply.js';
@@ -84,6 +85,7 @@ export class Gateway {
   readonly #routing = new NetlinkConnection(NETLINK_ROUTE);
   readonly #kernel = new NftKernel(this.#netfilter);
   readonly #conntrack = new ConntrackTable(this.#tracking);
+  readonly #interfaces: readonly string[];
   readonly #revoker: Revoker;
   readonly #guard: Guard;
   readonly #reconciler: Reconciler;
@@ -91,13 +93,16 @@ export class Gateway {
   readonly #assembler: FlowAssembler;
   #matcher = buildMatcher(undefined);
   #matched: Snapshot | undefined;
+  /** The generation that the log last told of: a new revision of the same content has none of its own. */
+  #told = 0;
 
   constructor(config: Config, log: Log) {
     this.#config = config;
     this.#log = log;
     const { lambdaInterfaces, egressInterfaces, name } = config.gateway;
     this.#revoker = new Revoker(this.#conntrack, () => this.#reconciler.applied?.generation, log);
-    this.#guard = new Guard(this.#routing, [...lambdaInterfaces, ...egressInterfaces]);
+    this.#interfaces = [...lambdaInterfaces, ...egressInterfaces];
+    this.#guard = new Guard(this.#routing, this.#interfaces);
     this.#reconciler = new Reconciler({
       applier: new Applier(this.#kernel),
       interfaces: interfacesOf(config),
@@ -148,7 +153,7 @@ export class Gateway {
     await this.#reconciler.start(lastGood);
     // What was there before is known from now on, so that its end can be attributed.
     await this.#conntrack.forEach((entry) => this.#onConnection({ ...entry, kind: 'update' }));
-    await enableForwarding();
+    await enableForwarding(this.#interfaces);
     this.#watchDrift();
     this.#exportMetrics();
     await this.#serve();
@@ -181,11 +186,10 @@ export class Gateway {
     this.#metrics.applied(seconds);
     if (snapshot === undefined) return;
     this.#metrics.revision('applied', snapshot.revision);
-    this.#log.info('in force', {
-      revision: snapshot.revision,
-      generation,
-      seconds: Number(seconds.toFixed(3)),
-    });
+    const level = generation === this.#told ? 'debug' : 'info';
+    this.#told = generation;
+    const fields = { revision: snapshot.revision, generation, seconds: Number(seconds.toFixed(3)) };
+    this.#log[level]('in force', fields);
     void this.#keeper.keep(snapshot);
   }
 
@@ -196,7 +200,15 @@ export class Gateway {
     };
     const add = (listener: Listener) => this.#closers.push(() => listener.close());
     add(listenConntrack((event) => this.#onConnection(event), lost('conntrack')));
-    add(await listenNflog(LOG_GROUP, (packet) => this.#onPacket(packet), lost('nflog')));
+    try {
+      add(await listenNflog(LOG_GROUP, (packet) => this.#onPacket(packet), lost('nflog')));
+    } catch (cause) {
+      if (!isBusy(cause)) throw cause;
+      throw new Error(
+        `Cannot start gateway: another process listens to log group ${LOG_GROUP}, is another sluice running?`,
+        { cause },
+      );
+    }
   }
 
   #onConnection(event: ConntrackEvent): void {

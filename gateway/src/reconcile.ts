@@ -5,6 +5,7 @@ import type { Log } from './log.js';
 import type { Prefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
 import { type CompiledPolicy, closedPolicy, compilePolicy, programOf } from './policy/compile.js';
+import { PolicyTooLargeError } from './policy/classify.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce } from './policy/in-force.js';
 import { groupPrefixes, type Snapshot } from './snapshot/read.js';
@@ -62,6 +63,7 @@ export class Reconciler {
   #wanted: Snapshot | undefined;
   #applied: Applied | undefined;
   #isDirty = true;
+  #isTableKnown = false;
   #wake: () => void = () => {};
   #stopped = false;
   #running: Promise<void> | undefined;
@@ -95,7 +97,7 @@ export class Reconciler {
 
   /** Someone else changed the table: everything is written anew from memory. */
   drifted(): void {
-    this.#applied = undefined;
+    this.#isTableKnown = false;
     this.#epoch = newEpoch();
     this.#touch();
   }
@@ -121,14 +123,15 @@ export class Reconciler {
           await this.#reconcile();
           retryMs = RETRY_MS_MIN;
         } catch (error) {
-          this.#failed(error as Error);
-          await this.#sleep(retryMs);
+          const isHopeless = this.#failed(error as Error);
+          await this.#sleep(isHopeless ? undefined : retryMs);
           await this.#collect();
           retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
         }
       } else {
         await this.#sleep(COLLECT_MS);
-        if (!this.#isDirty && !(await this.#collect())) await this.#sleep(undefined);
+        const hasGarbage = !this.#isDirty && (await this.#collect());
+        if (!this.#isDirty && !hasGarbage) await this.#sleep(undefined);
       }
     }
   }
@@ -156,10 +159,12 @@ export class Reconciler {
     }
   }
 
-  #failed(error: Error): void {
+  /** Whether trying again is in vain until something else is wanted. */
+  #failed(error: Error): boolean {
     const stage = error instanceof ApplyError ? error.stage : 'compile';
     this.#epoch = newEpoch();
     this.#options.onFailed(stage, error);
+    return error instanceof PolicyTooLargeError;
   }
 
   #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): CompiledPolicy {
@@ -173,7 +178,8 @@ export class Reconciler {
     const startMs = performance.now();
     this.#isDirty = false;
     try {
-      if (this.#applied === undefined) {
+      if (!this.#isTableKnown) {
+        this.#isTableKnown = true;
         const found = await applier.takeOver();
         this.#generations ??= new Generations(found, generationsInUse);
       }
@@ -188,6 +194,7 @@ export class Reconciler {
       onApplied(this.#applied, (performance.now() - startMs) / 1000);
     } catch (error) {
       this.#isDirty = true;
+      if (!(error instanceof ApplyError)) this.#isTableKnown = false;
       throw error;
     }
   }

@@ -39,7 +39,9 @@ export class Revoker {
     if (this.#underway.has(key)) return;
     this.#underway.add(key);
     this.#delete(named)
-      .catch((error: Error) => this.#log.warn('the entry of a revoked connection could not be deleted', { error }))
+      .catch((error: Error) =>
+        this.#log.warn('the entry of a revoked connection could not be deleted', { error }),
+      )
       .finally(() => this.#underway.delete(key));
   }
 

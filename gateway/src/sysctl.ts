@@ -2,9 +2,19 @@ import { readFile, writeFile } from 'node:fs/promises';
 
 const ROOT = '/proc/sys/net';
 
+/** Undefined where there is no such setting: no such interface, or a kernel without IPv6. */
+async function get(key: string): Promise<string | undefined> {
+  try {
+    return (await readFile(`${ROOT}/${key}`, 'utf8')).trim();
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
 async function set(key: string, value: string): Promise<void> {
-  const path = `${ROOT}/${key}`;
-  if ((await readFile(path, 'utf8')).trim() !== value) await writeFile(path, value);
+  const present = await get(key);
+  if (present !== undefined && present !== value) await writeFile(`${ROOT}/${key}`, value);
 }
 
 /** Lets connection tracking count bytes and keep times: flow records are made of them. */
@@ -13,8 +23,15 @@ export async function enableTracking(): Promise<void> {
   await set('netfilter/nf_conntrack_timestamp', '1');
 }
 
-/** Makes the machine a router: only to be called once a program is in force. */
-export async function enableForwarding(): Promise<void> {
+/**
+ * Makes the machine a router: only to be called once a program is in force. A router ignores router advertisements
+ * unless told otherwise, and on EC2 the IPv6 default route comes by them.
+ */
+export async function enableForwarding(interfaces: readonly string[]): Promise<void> {
+  for (const name of interfaces) {
+    const key = `ipv6/conf/${name}/accept_ra`;
+    if ((await get(key)) === '1') await set(key, '2');
+  }
   await set('ipv4/ip_forward', '1');
   await set('ipv6/conf/all/forwarding', '1');
 }

@@ -10,6 +10,11 @@ export interface TestPacket {
   readonly tag: number;
   /** TCP flags; SYN alone by default. */
   readonly tcpFlags?: number;
+  /** Sequence number, the tag by default, and acknowledgement, 0 by default. */
+  readonly tcpSequence?: number;
+  readonly tcpAcknowledgement?: number;
+  /** Makes an ICMP packet the error "too big" about this one, whose tag is then the one found in the frame. */
+  readonly quoted?: TestPacket;
 }
 
 export const TCP = { fin: 0x01, syn: 0x02, rst: 0x04, ack: 0x10 } as const;
@@ -28,24 +33,24 @@ function checksum(...parts: readonly Uint8Array[]): number {
   return ~sum & 0xffff;
 }
 
-function tagBytes(tag: number): Buffer {
+/** What a packet carries: its tag. */
+export function taggedPayload(tag: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.write('SLCE');
   bytes.writeUInt32BE(tag, 4);
   return bytes;
 }
 
-function segment({ protocol, srcPort, dstPort, tag, tcpFlags = TCP.syn }: TestPacket): {
-  bytes: Buffer;
-  checksumAt: number | undefined;
-} {
-  const payload = tagBytes(tag);
+function segment(packet: TestPacket): { bytes: Buffer; checksumAt: number | undefined } {
+  const { protocol, srcPort, dstPort, tag, tcpFlags = TCP.syn, quoted } = packet;
+  const payload = taggedPayload(tag);
   switch (protocol) {
     case 6: {
       const header = Buffer.alloc(20);
       header.writeUInt16BE(srcPort, 0);
       header.writeUInt16BE(dstPort, 2);
-      header.writeUInt32BE(tag, 4);
+      header.writeUInt32BE(packet.tcpSequence ?? tag, 4);
+      header.writeUInt32BE(packet.tcpAcknowledgement ?? 0, 8);
       header.writeUInt8(5 << 4, 12);
       header.writeUInt8(tcpFlags, 13);
       header.writeUInt16BE(65_535, 14);
@@ -61,6 +66,7 @@ function segment({ protocol, srcPort, dstPort, tag, tcpFlags = TCP.syn }: TestPa
     case ICMP:
     case ICMPV6: {
       const header = Buffer.alloc(8);
+      if (quoted !== undefined) return { bytes: tooBig(protocol, quoted), checksumAt: 2 };
       header.writeUInt8(protocol === ICMP ? 8 : 128, 0);
       header.writeUInt16BE(srcPort, 4);
       return { bytes: Buffer.concat([header, payload]), checksumAt: 2 };
@@ -68,6 +74,14 @@ function segment({ protocol, srcPort, dstPort, tag, tcpFlags = TCP.syn }: TestPa
     default:
       return { bytes: payload, checksumAt: undefined };
   }
+}
+
+/** "Fragmentation needed" (RFC 1191), "packet too big" (RFC 4443), with the packet it is about. */
+function tooBig(protocol: number, quoted: TestPacket): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt16BE(protocol === ICMP ? 0x0304 : 0x0200, 0);
+  header.writeUInt16BE(1400, 6);
+  return Buffer.concat([header, ipPacket(quoted)]);
 }
 
 function pseudoHeader({ src, dst, protocol }: TestPacket, length: number): Buffer {
@@ -98,17 +112,22 @@ function ipHeader({ src, dst, protocol }: TestPacket, length: number): Buffer {
 
 const mac = (text: string) => Buffer.from(text.replaceAll(':', ''), 'hex');
 
-/** An Ethernet frame with the packet in it, all checksums right. */
-export function frame(packet: TestPacket, macs: { readonly src: string; readonly dst: string }): Buffer {
+/** The packet from its IP header on, all checksums right. */
+function ipPacket(packet: TestPacket): Buffer {
   const { bytes, checksumAt } = segment(packet);
   if (checksumAt !== undefined) {
     const isIcmp4 = packet.protocol === ICMP;
     const sum = isIcmp4 ? checksum(bytes) : checksum(pseudoHeader(packet, bytes.length), bytes);
     bytes.writeUInt16BE(packet.protocol === 17 && sum === 0 ? 0xffff : sum, checksumAt);
   }
+  return Buffer.concat([ipHeader(packet, bytes.length), bytes]);
+}
+
+/** An Ethernet frame with the packet in it. */
+export function frame(packet: TestPacket, macs: { readonly src: string; readonly dst: string }): Buffer {
   const type = Buffer.alloc(2);
   type.writeUInt16BE(ETHERTYPE[packet.src.family]);
-  return Buffer.concat([mac(macs.dst), mac(macs.src), type, ipHeader(packet, bytes.length), bytes]);
+  return Buffer.concat([mac(macs.dst), mac(macs.src), type, ipPacket(packet)]);
 }
 
 /** A frame as far as tests look at it. */

@@ -4,9 +4,9 @@ import { frame, readFrame, type SeenPacket, type TestPacket } from './frames.js'
 import type { Place } from './namespace.js';
 
 /** The compiled tests lie one folder below the sources; the script is not compiled. */
-const RAW = fileURLToPath(new URL('../../support/raw.py', import.meta.url));
+export const RAW = fileURLToPath(new URL('../../support/raw.py', import.meta.url));
 /** Debian's own Python, whatever else is first in the path. */
-const PYTHON = '/usr/bin/python3';
+export const PYTHON = '/usr/bin/python3';
 
 /** Sends packets as frames from an interface of a place to the next hop with the given hardware address. */
 export function sendPackets(

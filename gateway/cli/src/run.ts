@@ -40,7 +40,7 @@ function findUser(name: string): User {
 class ClientProcess {
   readonly #config: Config;
   readonly #log: Log;
-  readonly #user: User | undefined;
+  readonly #user: User;
   #child: ChildProcess | undefined;
   #timer: NodeJS.Timeout | undefined;
   #restartMs = RESTART_MS_MIN;
@@ -49,10 +49,9 @@ class ClientProcess {
   constructor(config: Config, log: Log) {
     this.#config = config;
     this.#log = log;
-    if (process.getuid?.() === 0) this.#user = findUser(config.controllerClient.user);
-    else log.warn('not root: the controller client runs as the same user as the gateway');
+    this.#user = findUser(config.controllerClient.user);
     mkdirSync(config.snapshot.path, { recursive: true });
-    if (this.#user !== undefined) chownSync(config.snapshot.path, this.#user.uid, this.#user.gid);
+    chownSync(config.snapshot.path, this.#user.uid, this.#user.gid);
   }
 
   start(): void {
@@ -97,15 +96,23 @@ export async function runGateway(configFile: string): Promise<void> {
   }
   const log = createLog();
   const gateway = new Gateway(config, log);
-  const client = new ClientProcess(config, log);
-  await gateway.start();
+  // Only root can give its child another user; with ours the child would have our capability.
+  const client = process.getuid?.() === 0 ? new ClientProcess(config, log) : undefined;
+  try {
+    await gateway.start();
+  } catch (error) {
+    await gateway.stop();
+    throw error;
+  }
   log.info('gateway started', { gateway: config.gateway.name, metrics: config.metrics.listen });
-  client.start();
+  if (client === undefined)
+    log.warn('not root: the controller client is not started, run it under another user');
+  client?.start();
   process.on('SIGHUP', () => gateway.reopenSinks());
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });
   log.info('stopping: the program stays in the kernel and goes on enforcing');
-  await client.stop();
+  await client?.stop();
   await gateway.stop();
 }

@@ -71,7 +71,10 @@ function valueText(payload: Buffer, place: string): string {
 /** What the numbers of a member's attributes mean depends on it: an expression has a name, an element none. */
 function placeOf(member: readonly Attribute[], list: string): string {
   if (list !== 'newRule 4') return 'element';
-  return member.find(({ type }) => type === 1)!.payload.toString('latin1').replace(/\0$/, '');
+  return member
+    .find(({ type }) => type === 1)!
+    .payload.toString('latin1')
+    .replace(/\0$/, '');
 }
 
 function listLines(members: readonly Attribute[], list: string, indent: string): string[] {

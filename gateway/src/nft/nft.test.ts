@@ -5,7 +5,6 @@ import { parseAddress } from '../net/address.js';
 import { readMessages } from '../netlink/reader.js';
 import { Batch, type Transaction } from './batch.js';
 import { requestText, sideBySide } from './fixture.js';
-import { decodeMark, encodeMark, GENERATION_MASK, GENERATION_MAX, RULE_MASK, RULES_MAX } from './mark.js';
 import { printRule } from './print.js';
 import { type Chain, generationChain, type MarkMap, type NftMap, type VerdictMap } from './program.js';
 import {
@@ -181,7 +180,12 @@ const MAPS: readonly (readonly [NftMap, type: string, elements: string])[] = [
     '::/0 : 0x02000000',
   ],
   [
-    marks('to_1', byMark, [0x0200_0000n, 0x0200_0000n, 0x0300_0001], [0x0200_0001n, 0x0200_0001n, 0x0300_0000]),
+    marks(
+      'to_1',
+      byMark,
+      [0x0200_0000n, 0x0200_0000n, 0x0300_0001],
+      [0x0200_0001n, 0x0200_0001n, 0x0300_0000],
+    ),
     'type mark : mark; size 2;',
     '0x02000000 : 0x03000001, 0x02000001 : 0x03000000',
   ],
@@ -196,7 +200,13 @@ const MAPS: readonly (readonly [NftMap, type: string, elements: string])[] = [
     '0x03000000 : goto to, 0x03000001 : jump to',
   ],
   [
-    verdicts('protocols', { key: 'inet_proto', interval: true }, [0n, 5n, drop], [6n, 6n, goto('to')], [7n, 255n, accept]),
+    verdicts(
+      'protocols',
+      { key: 'inet_proto', interval: true },
+      [0n, 5n, drop],
+      [6n, 6n, goto('to')],
+      [7n, 255n, accept],
+    ),
     'type inet_proto : verdict; flags interval;',
     '0-5 : drop, 6 : goto to, 7-255 : accept',
   ],
@@ -234,7 +244,10 @@ const OURS: ReadonlyMap<string, (batch: Batch) => unknown> = new Map<string, (ba
   ...Object.entries(RULES).flatMap(([chain, rules]) =>
     rules.map(
       (rule) =>
-        [`add rule inet sluice ${chain} ${printRule(rule)}`, (batch: Batch) => batch.addRule(chain, rule)] as const,
+        [
+          `add rule inet sluice ${chain} ${printRule(rule)}`,
+          (batch: Batch) => batch.addRule(chain, rule),
+        ] as const,
     ),
   ),
   ['flush chain inet sluice raw', (batch) => batch.flushChain('raw')],
@@ -267,7 +280,112 @@ t.test('each request says what that of nft says', (t) => {
     const [begin, ours, end, ...more] = messagesOf(batch.finish());
     if (begin === undefined || end === undefined || more.length > 0) t.fail(`${command}: not one message`);
     const [left, right] = [requestText(ours!), requestText(fixture.get(command)!)];
-    t.ok(left === right, command, { diff: `ours on the left, nft's on the right\n${sideBySide(left, right)}` });
+    t.ok(left === right, command, {
+      diff: `ours on the left, nft's on the right\n${sideBySide(left, right)}`,
+    });
   }
+  t.end();
+});
+
+t.test('every kind of statement, field, key type and hook is tried', (t) => {
+  const rules = Object.values(RULES).flat();
+  const kinds = new Set(rules.flat().map(({ kind }) => kind));
+  t.strictSame([...kinds].sort(), Object.keys(KINDS).sort());
+  const fields = rules.flat().flatMap((statement) => ('field' in statement ? [statement.field] : []));
+  t.strictSame([...new Set(fields)].sort(), Object.keys(FIELDS).sort());
+  const shapes = new Set(
+    MAPS.map(([{ key, data, interval }]) => `${key} ${data} ${interval ? 'interval' : 'hash'}`),
+  );
+  t.strictSame([...shapes].sort(), [
+    'inet_proto verdict interval',
+    'inet_service verdict interval',
+    'ipv4_addr mark interval',
+    'ipv6_addr mark interval',
+    'mark mark hash',
+    'mark verdict hash',
+  ]);
+  const hooks = Object.values(CHAINS).flatMap(({ base }) => (base === undefined ? [] : [base.hook]));
+  t.strictSame(hooks.sort(), ['forward', 'input', 'postrouting', 'prerouting']);
+  t.end();
+});
+
+t.test('a transaction has a begin and an end, and asks for one acknowledgement', (t) => {
+  const batch = new Batch();
+  t.equal(batch.isEmpty, true);
+  const begin = batch.bytes;
+  batch
+    .addTable()
+    .addChain(generationChain(7))
+    .addRules({ ...CHAINS.filter, rules: RULES.filter });
+  t.equal(batch.isEmpty, false);
+  const added = batch.bytes - begin;
+  const transaction = batch.finish();
+  t.equal(transaction.bytes.length, added + 2 * begin, 'begin and end are alike');
+  const messages = [...readMessages(transaction.bytes)];
+  t.strictSame(
+    messages.map(({ sequence }) => sequence),
+    messages.map((_, index) => index),
+    'sequence numbers are indexes of operations',
+  );
+  const NFNL_MSG_BATCH_BEGIN = 0x10;
+  const NFNL_MSG_BATCH_END = 0x11;
+  const ofNftables = [0, 0, 0, 10];
+  t.match(messages[0], { type: NFNL_MSG_BATCH_BEGIN, flags: 1, payload: Uint8Array.from(ofNftables) });
+  t.match(messages.at(-1), { type: NFNL_MSG_BATCH_END, flags: 1, payload: Uint8Array.from(ofNftables) });
+  const NLM_F_ACK = 4;
+  const asking = messages.filter(({ flags }) => (flags & NLM_F_ACK) !== 0).map(({ sequence }) => sequence);
+  t.strictSame(asking, [transaction.lastSequence]);
+  t.equal(transaction.lastSequence, messages.length - 2);
+  t.equal(transaction.operations.length, messages.length - 1);
+  t.strictSame(transaction.operations.slice(0, 4), [
+    'begin',
+    'add table',
+    'add chain "generation_7"',
+    'add rule to "filter"',
+  ]);
+  t.end();
+});
+
+t.test(`elements are split over messages that the kernel can take (TEST_SEED=${seed})`, (t) => {
+  const ATTRIBUTE_BYTES_MAX = 65_535;
+  const shapes = [
+    { shape: intervals6, step: 1n << 100n },
+    { shape: intervals4, step: 1n << 10n },
+    { shape: byMark, step: 1n },
+  ] as const;
+  const sizes = fc.record({ which: fc.constantFrom(...shapes), count: fc.integer({ min: 0, max: 5_000 }) });
+  let split = 0;
+  fc.assert(
+    fc.property(sizes, ({ which: { shape, step }, count }) => {
+      const width = shape.interval ? step - 1n : 0n;
+      const map = marks(
+        'm',
+        shape,
+        ...Array.from(
+          { length: count },
+          (_, index) => [BigInt(index) * step, BigInt(index) * step + width, index] as const,
+        ),
+      );
+      const batch = new Batch();
+      const froms: number[] = [];
+      for (let next = 0; next < count; ) {
+        froms.push(next);
+        next = batch.addElements(map, next);
+      }
+      if (froms.length > 1) split++;
+      const whole = messagesOf(batch.finish())
+        .slice(1, -1)
+        .map((message) => {
+          if (message.length > ATTRIBUTE_BYTES_MAX) throw new Error(`${message.length} bytes`);
+          return requestText(message)
+            .split('\n')
+            .filter((line) => /^ +-$/.test(line)).length;
+        });
+      const entries = whole.reduce((sum, entries) => sum + entries, 0);
+      return entries === (shape.interval ? 2 : 1) * count && whole.length === froms.length;
+    }),
+    { seed, numRuns: 30 },
+  );
+  t.ok(split > 0, `${split} maps were split`);
   t.end();
 });

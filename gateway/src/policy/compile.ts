@@ -10,7 +10,6 @@ import {
   DROP_COUNTERS,
   fixedChains,
   type GatewayInterfaces,
-  MAP_NAMES,
   type TopMaps,
 } from './fixed-chains.js';
 import { type NumberedRule, type PolicyInForce, PROTOCOLS_ICMP } from './in-force.js';
@@ -217,15 +216,15 @@ function topMaps(content: Content, classes: Classification, policy: PolicyInForc
     ]);
   });
   return {
-    source4: addressMap(content, MAP_NAMES.source, 4, classes.sources[4], SOURCE_BASE),
-    source6: addressMap(content, MAP_NAMES.source, 6, classes.sources[6], SOURCE_BASE),
+    source4: addressMap(content, 'source', 4, classes.sources[4], SOURCE_BASE),
+    source6: addressMap(content, 'source', 6, classes.sources[6], SOURCE_BASE),
     sources: content.verdictMap(
-      MAP_NAMES.sources,
+      'sources',
       { key: 'mark', interval: false },
       fromChains.map((chain, index) => single(SOURCE_BASE + index, { kind: 'jump', chain })),
     ),
     lists: content.verdictMap(
-      MAP_NAMES.lists,
+      'lists',
       { key: 'mark', interval: false },
       lists.map((chain, index) => single(LIST_BASE + index, { kind: 'goto', chain })),
     ),

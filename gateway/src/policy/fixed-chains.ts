@@ -21,9 +21,6 @@ export interface TopMaps {
   readonly lists: string;
 }
 
-/** Kinds of the top maps; the content's hash follows. */
-export const MAP_NAMES = { source: 'source', sources: 'sources', lists: 'lists' } as const;
-
 /** The NFLOG group that our log statements write to. */
 export const LOG_GROUP = 1;
 const LOG_SNAPLEN_BYTES = 128;

@@ -1,0 +1,232 @@
+import '../support/own-namespace.js';
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import { TCP, type TestPacket } from '../support/frames.js';
+import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
+import { here } from '../support/namespace.js';
+import { back, flow, Stand, there } from '../support/stand.js';
+import { until } from '../support/wait.js';
+
+/** What goes wrong with one packet: marks of others, lookups that miss, forged sources, flags without a connection. */
+
+const stand = await Stand.create();
+t.teardown(() => stand.close());
+
+const FUNCTION = { 4: '10.0.128.5', 6: 'fd00:a::5' } as const;
+const SERVER = { 4: '203.0.113.50', 6: '2606:2800::50' } as const;
+const DENIED_SERVER = { 4: '198.51.100.9', 6: '2606:2900::9' } as const;
+const FAMILIES = [4, 6] as const;
+const ICMP = { 4: 1, 6: 58 } as const;
+
+const groups = new Map([
+  ['functions', prefixes('10.0.128.0/17', 'fd00:a::/64')],
+  ['servers', prefixes('203.0.113.0/24', '2606:2800::/32')],
+]);
+const policy = inForce(
+  rule('web', 'PERMIT', 'functions', 'servers', { protocol: 'TCP', portRanges: [{ lo: 443, hi: 443 }] }),
+  rule('names', 'PERMIT', 'functions', 'servers', { protocol: 'UDP', portRanges: [{ lo: 53, hi: 53 }] }),
+  rule('ping', 'PERMIT', 'functions', 'servers', { protocol: 'ICMP' }),
+);
+
+/** Loads the policy under names that no earlier load had. */
+async function load(interfaces = labInterfaces): Promise<void> {
+  await stand.loader.load({ policy, groups, interfaces, epoch: randomBytes(8).toString('hex') });
+  await stand.loader.applier.collect();
+}
+
+const bareSyn = (protocol: number, dst: typeof SERVER | typeof DENIED_SERVER, port: number, family: 4 | 6) =>
+  there(flow(protocol, FUNCTION[family], dst[family], port), TCP.syn);
+
+/** First packets of connections that the policy permits, several of each kind. */
+function permitted(): TestPacket[] {
+  return FAMILIES.flatMap((family) =>
+    Array.from({ length: 6 }, () => [
+      bareSyn(6, SERVER, 443, family),
+      bareSyn(17, SERVER, 53, family),
+      bareSyn(ICMP[family], SERVER, 0, family),
+    ]).flat(),
+  );
+}
+
+/** Another table, which runs right before ours, with one rule in the forward or the prerouting hook. */
+function foreignTable(t: { teardown(handler: () => unknown): void }, hook: string, rule: string): void {
+  here.run('nft', [
+    `add table inet other; add chain inet other c { type filter hook ${hook}; }; add rule inet other c ${rule}`,
+  ]);
+  t.teardown(() => here.run('nft', ['delete table inet other']));
+}
+
+/** Each number that a source class, a destination class or a list of this policy can have. */
+const NUMBERS = [0x0100_0000, 0x0100_0001, 0x0200_0000, 0x0200_0001, 0x0300_0000, 0x0300_0001];
+const inTurn = `numgen inc mod ${NUMBERS.length} map { ${NUMBERS.map((number, index) => `${index} : ${number}`).join(', ')} }`;
+
+t.test('a packet mark that another table left passes nothing, whichever lookup misses', async (t) => {
+  foreignTable(t, 'forward priority filter - 1', `meta mark set ${inTurn}`);
+  await load();
+  t.ok(await stand.carries('a', 'internet', ...permitted()), 'permitted with all lookups right');
+  const cases = [
+    { level: 'source', maps: /^source[46]_/ },
+    { level: 'source chain', maps: /^sources_/ },
+    { level: 'destination', maps: /^destination[46]_/ },
+    { level: 'pair', maps: /^to_/ },
+    { level: 'list', maps: /^lists_/ },
+    { level: 'protocol', maps: /^protocols_/ },
+    {
+      level: 'port',
+      maps: /^ports_(6|17)_/,
+      only: (packet: TestPacket) => [6, 17].includes(packet.protocol),
+    },
+  ];
+  for (const { level, maps, only = () => true } of cases) {
+    await load();
+    const found = [...(await stand.loader.kernel.list()).maps].filter((name) => maps.test(name));
+    for (const name of found) here.run('nft', ['flush', 'map', 'inet', 'sluice', name]);
+    const packets = permitted().filter(only);
+    const before = await stand.dropped();
+    t.same(await stand.passed('a', 'internet', ...packets), [], `${level}: none of ${packets.length} passes`);
+    const after = await stand.dropped();
+    t.equal(after.unclassified - before.unclassified, packets.length, `${level}: counted as unclassified`);
+    t.equal(after.deny, before.deny, `${level}: not counted as denied`);
+  }
+});
+
+t.test('a connection mark that another table left passes nothing', async (t) => {
+  foreignTable(t, 'prerouting priority mangle', `ct mark set ${inTurn}`);
+  await load();
+  const packets = FAMILIES.flatMap((family) => NUMBERS.map(() => bareSyn(17, DENIED_SERVER, 53, family)));
+  t.ok(await stand.stops('a', 'internet', ...packets));
+});
+
+t.test('one element missing makes a drop, and the others go on', async (t) => {
+  const apart = new Map([...groups, ['alone', prefixes('203.0.113.200/32')]]);
+  await stand.loader.load({
+    policy: inForce(
+      rule('alone', 'PERMIT', 'functions', 'alone', { protocol: 'TCP' }),
+      ...policy.rules.map((line) => line.rule),
+    ),
+    groups: apart,
+    epoch: randomBytes(8).toString('hex'),
+  });
+  const alone = () => there(flow(6, FUNCTION[4], '203.0.113.200', 443), TCP.syn);
+  t.ok(await stand.carries('a', 'internet', alone(), bareSyn(6, SERVER, 443, 4)));
+  const name = [...(await stand.loader.kernel.list()).maps].find((map) => /^destination4_/.test(map))!;
+  here.run('nft', [`delete element inet sluice ${name} { 203.0.113.200 }`]);
+  const before = await stand.dropped();
+  t.ok(await stand.stops('a', 'internet', alone()));
+  t.equal((await stand.dropped()).unclassified, before.unclassified + 1);
+  t.ok(await stand.carries('a', 'internet', bareSyn(6, SERVER, 443, 4)));
+});
+
+t.test("a function's address that comes in elsewhere is dropped and counted", async (t) => {
+  await load();
+  for (const family of FAMILIES) {
+    const live = {
+      tcp: flow(6, FUNCTION[family], SERVER[family], 443),
+      udp: flow(17, FUNCTION[family], SERVER[family], 53),
+    };
+    await stand.handshake('a', 'internet', live.tcp);
+    await stand.carries('a', 'internet', there(live.udp));
+    const forged = [
+      {
+        what: 'new, from a Lambda interface',
+        from: 'b',
+        to: 'internet',
+        packet: bareSyn(6, SERVER, 443, family),
+      },
+      { what: 'live TCP, from a Lambda interface', from: 'b', to: 'internet', packet: there(live.tcp) },
+      {
+        what: 'live TCP reset, from a Lambda interface',
+        from: 'b',
+        to: 'internet',
+        packet: there(live.tcp, TCP.rst | TCP.ack),
+      },
+      { what: 'live UDP, from a Lambda interface', from: 'b', to: 'internet', packet: there(live.udp) },
+      { what: 'answer to live TCP, from a Lambda interface', from: 'b', to: 'a', packet: back(live.tcp) },
+      { what: 'answer to live UDP, from its own function', from: 'a', to: 'a', packet: back(live.udp) },
+      {
+        what: 'new, from an egress interface',
+        from: 'dataCentre',
+        to: 'internet',
+        packet: bareSyn(6, SERVER, 443, family),
+      },
+      {
+        what: 'live TCP, from an egress interface',
+        from: 'dataCentre',
+        to: 'internet',
+        packet: there(live.tcp),
+      },
+      {
+        what: 'live UDP, back from where it went',
+        from: 'internet',
+        to: 'internet',
+        packet: there(live.udp),
+      },
+    ] as const;
+    for (const { what, from, to, packet } of forged) {
+      const before = await stand.dropped();
+      t.ok(await stand.stops(from, to, packet), `IPv${family} ${what}`);
+      t.equal((await stand.dropped()).spoofed, before.spoofed + 1, 'counted');
+    }
+    t.ok(await stand.carries('a', 'internet', there(live.tcp), there(live.udp)), 'the live ones go on');
+    t.ok(await stand.carries('internet', 'a', back(live.tcp), back(live.udp)), 'both ways');
+  }
+});
+
+t.test('TCP without a connection and without a bare SYN is invalid', async (t) => {
+  await load();
+  const flags = [
+    TCP.ack,
+    TCP.rst,
+    TCP.rst | TCP.ack,
+    TCP.fin,
+    TCP.fin | TCP.ack,
+    TCP.syn | TCP.ack,
+    TCP.syn | TCP.fin,
+    TCP.syn | TCP.rst,
+    0,
+  ];
+  for (const family of FAMILIES) {
+    const packets = flags.map((flag) => there(flow(6, FUNCTION[family], SERVER[family], 443), flag));
+    const before = await stand.dropped();
+    t.same(await stand.passed('a', 'internet', ...packets), [], `IPv${family}`);
+    t.equal((await stand.dropped()).invalid, before.invalid + flags.length, 'counted');
+  }
+});
+
+t.test('functions reach nothing on the gateway but neighbour discovery and what is configured', async (t) => {
+  const own = {
+    4: ['10.0.128.5', '10.0.1.1', '198.18.0.1', '10.0.2.1'],
+    6: ['fd00:a::5', 'fd00:1::1', 'fd00:f::1'],
+  };
+  for (const inputIcmp of [true, false]) {
+    await load({ ...labInterfaces, inputIcmp });
+    for (const family of FAMILIES) {
+      const [src, ...gateway] = own[family];
+      for (const dst of gateway) {
+        const closed = [
+          there(flow(6, src!, dst, 22), TCP.syn),
+          there(flow(17, src!, dst, 53)),
+          there(flow(132, src!, dst)),
+        ];
+        const echo = there(flow(ICMP[family], src!, dst));
+        const before = await stand.dropped();
+        await stand.stations.a.send(...closed, echo);
+        if (inputIcmp) await stand.stations.a.arrival(echo.tag);
+        await stand.settle();
+        const { input } = await stand.dropped();
+        t.equal(input, before.input + closed.length + (inputIcmp ? 0 : 1), `${dst}, ICMP ${inputIcmp}`);
+        t.same(
+          closed.filter(({ tag }) => stand.stations.a.count(tag) > 0),
+          [],
+          'no answer',
+        );
+      }
+    }
+    const { namespace } = stand.lab.a;
+    namespace.ip('-6', 'neigh', 'flush', 'dev', 'eth0');
+    namespace.run('bash', ['-c', 'echo x > /dev/udp/fd00:1::1/9']);
+    await until('neighbour discovery', () =>
+      namespace.ip('-6', 'neigh', 'show', 'fd00:1::1').includes('lladdr'),
+    );
+  }
+});
