@@ -222,6 +222,8 @@ async function run(stage: Stage): Promise<void> {
   await cutLive(stage);
   say('\n$ sluice flows        (the newest)');
   say(stage.sluice('flows', '--socket', socket).trimEnd().split('\n').slice(-8).join('\n'));
+  say('\n$ grep revoked flows.jsonl');
+  say(JSON.stringify(await until('the end of the connection is told', () => readFlows(stage).find(({ endReason }) => endReason === 'revoked'))));
   say('\n$ curl http://127.0.0.1:9464/metrics        (the main ones)');
   await showMetrics(stage);
   say('\nThe table is flushed by hand:');
