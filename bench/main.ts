@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import type { Bench } from './harness.js';
 import { apply } from './apply/apply.js';
+import type { Bench } from './harness.js';
 import { lpm } from './lpm/lpm.js';
 import { ConsoleReport } from './report.js';
 

@@ -29,7 +29,9 @@ const interfaces = { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false };
 function makeProgram(prefixCount: number): { program: Program; seconds: number } {
   const prefixes = makePrefixes('realistic', 4, prefixCount, SEED);
   const names = Array.from({ length: GROUPS }, (_, index) => `feed ${index}`);
-  const groups = new Map(names.map((name, index) => [name, prefixes.filter((_, at) => at % GROUPS === index)]));
+  const groups = new Map(
+    names.map((name, index) => [name, prefixes.filter((_, at) => at % GROUPS === index)]),
+  );
   const policy = policyInForce(
     {
       rules: names.map((name, priority) => ({

@@ -14,8 +14,9 @@ try {
   // Without the gateway that started it there is nobody to bring anything to.
   process.on('disconnect', () => client.stop());
   await client.run();
-  if (process.connected) process.disconnect();
 } catch (error) {
   log.error('the controller client can not run', { error: error as Error });
   process.exitCode = 2;
+} finally {
+  if (process.connected) process.disconnect();
 }

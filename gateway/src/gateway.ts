@@ -33,7 +33,7 @@ import { Guard } from './route/guard.js';
 import { RuleHistory } from './rule-history.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
 import type { Snapshot } from './snapshot/read.js';
-import { enableForwarding, enableTracking } from './sysctl.js';
+import { enableForwarding, enableTracking, hasInterface, honourMarks } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
 
@@ -141,10 +141,12 @@ export class Gateway {
    * before policy is in force. Rejects, with the kernel unforwarding or the old program in force, when one fails.
    */
   async start(): Promise<void> {
+    this.#watchDrift();
+    await this.#guard.ensure();
+    await honourMarks(this.#interfaces);
     await mkdir(this.#config.state.path, { recursive: true, mode: 0o700 });
     for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));
     await enableTracking();
-    await this.#guard.ensure();
     await this.#listen();
     const lastGood = await this.#keeper.loadLastGood();
     if (lastGood === undefined)
@@ -154,7 +156,6 @@ export class Gateway {
     // What was there before is known from now on, so that its end can be attributed.
     await this.#conntrack.forEach((entry) => this.#onConnection({ ...entry, kind: 'update' }));
     await enableForwarding(this.#interfaces);
-    this.#watchDrift();
     this.#exportMetrics();
     await this.#serve();
     await this.#keeper.start();
@@ -313,6 +314,8 @@ export class Gateway {
   }
 
   #readiness(): { ready: boolean; reason: string } {
+    const missing = this.#interfaces.find((name) => !hasInterface(name));
+    if (missing !== undefined) return { ready: false, reason: `there is no interface ${missing}` };
     const applied = this.#reconciler.applied;
     if (applied?.snapshot === undefined)
       return { ready: false, reason: 'no snapshot is in force, all is dropped' };

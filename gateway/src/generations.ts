@@ -15,18 +15,24 @@ export class Generations {
     this.#inUse = inUse;
   }
 
+  /** With the one in force: until the switch connections go on to be marked with it, after the look too. */
+  async #look(inForce: number): Promise<ReadonlySet<number>> {
+    return new Set(await this.#inUse()).add(inForce);
+  }
+
   /** The next generation, from 1 to GENERATION_MAX. Cost: a dump of conntrack at the first call and at wrap-around. */
   async next(): Promise<number> {
     const inForce = this.#last;
-    this.#avoid ??= await this.#inUse();
+    this.#avoid ??= await this.#look(inForce);
     let candidate = inForce;
-    for (let tries = 0; tries < GENERATION_MAX; tries++) {
+    // Twice around: the look at wrap-around may find free what was passed over before it.
+    for (let tries = 0; tries < 2 * GENERATION_MAX; tries++) {
       candidate++;
       if (candidate > GENERATION_MAX) {
         candidate = 1;
-        this.#avoid = await this.#inUse();
+        this.#avoid = await this.#look(inForce);
       }
-      if (candidate !== inForce && !this.#avoid.has(candidate)) {
+      if (!this.#avoid.has(candidate)) {
         this.#last = candidate;
         return candidate;
       }

@@ -4,8 +4,8 @@ import { Generations } from './generations.js';
 import type { Log } from './log.js';
 import type { Prefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
-import { type CompiledPolicy, closedPolicy, compilePolicy, programOf } from './policy/compile.js';
 import { PolicyTooLargeError } from './policy/classify.js';
+import { type CompiledPolicy, closedPolicy, compilePolicy, programOf } from './policy/compile.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce } from './policy/in-force.js';
 import { groupPrefixes, type Snapshot } from './snapshot/read.js';
@@ -27,7 +27,7 @@ export interface Applied {
 }
 
 export interface ReconcilerOptions {
-  readonly applier: Applier;
+  readonly applier: Pick<Applier, 'takeOver' | 'apply' | 'collect'>;
   readonly interfaces: GatewayInterfaces;
   /** The gateway's own addresses at this moment. */
   readonly ownAddresses: () => readonly Prefix[];
@@ -35,7 +35,7 @@ export interface ReconcilerOptions {
   readonly generationsInUse: () => Promise<ReadonlySet<number>>;
   readonly log: Log;
   readonly now: () => Date;
-  /** Before the switch: marks of the new generation may appear from then on. */
+  /** Before the switch, and where the same program means other rules: marks of the generation mean these from then on. */
   readonly onSwitch: (generation: number, policy: PolicyInForce) => void;
   readonly onApplied: (applied: Applied, durationSeconds: number) => void;
   readonly onFailed: (stage: string, error: Error) => void;
@@ -61,8 +61,13 @@ export class Reconciler {
   #generations: Generations | undefined;
   #epoch = newEpoch();
   #wanted: Snapshot | undefined;
+  /** What the last attempt was about: another may be wanted by the time it fails. */
+  #tried: Snapshot | undefined;
   #applied: Applied | undefined;
-  #isDirty = true;
+  #appliedEpoch: string | undefined;
+  /** Counts what calls for a reconciliation. `#settled` is the count when the last one began that succeeded. */
+  #calls = 1;
+  #settled = 0;
   #isTableKnown = false;
   #wake: () => void = () => {};
   #stopped = false;
@@ -79,7 +84,11 @@ export class Reconciler {
 
   /** The newest snapshot is in the kernel, unchanged by others as far as is known. */
   get isCurrent(): boolean {
-    return !this.#isDirty && this.#applied !== undefined && this.#applied.snapshot === this.#wanted;
+    return !this.#isDirty;
+  }
+
+  get #isDirty(): boolean {
+    return this.#settled !== this.#calls;
   }
 
   /** Takes over the table that is there, applies a first program and goes on until `stop`. */
@@ -105,13 +114,13 @@ export class Reconciler {
   /** Ends the loop after what it is at. The program stays in the kernel and goes on enforcing. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#expiry);
     this.#wake();
     await this.#running;
+    clearTimeout(this.#expiry);
   }
 
   #touch(): void {
-    this.#isDirty = true;
+    this.#calls++;
     this.#wake();
   }
 
@@ -122,9 +131,10 @@ export class Reconciler {
         try {
           await this.#reconcile();
           retryMs = RETRY_MS_MIN;
+          await this.#collect();
         } catch (error) {
-          const isHopeless = this.#failed(error as Error);
-          await this.#sleep(isHopeless ? undefined : retryMs);
+          if (this.#failed(error as Error)) continue;
+          await this.#sleep(retryMs);
           await this.#collect();
           retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
         }
@@ -152,19 +162,23 @@ export class Reconciler {
   /** Whether something is left to be collected later. */
   async #collect(): Promise<boolean> {
     try {
-      return await this.#options.applier.collect();
+      return await this.#options.applier.collect(COLLECT_MS);
     } catch (error) {
       this.#options.log.warn('old content of the table could not be removed yet', { error: error as Error });
       return true;
     }
   }
 
-  /** Whether trying again is in vain until something else is wanted. */
+  /** Whether what was wanted is given up, being too large: what is in force is wanted again, its expiries included. */
   #failed(error: Error): boolean {
     const stage = error instanceof ApplyError ? error.stage : 'compile';
-    this.#epoch = newEpoch();
     this.#options.onFailed(stage, error);
-    return error instanceof PolicyTooLargeError;
+    if (error instanceof PolicyTooLargeError && this.#applied !== undefined && this.#wanted === this.#tried) {
+      this.#wanted = this.#applied.snapshot;
+      return true;
+    }
+    this.#epoch = newEpoch();
+    return false;
   }
 
   #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): CompiledPolicy {
@@ -174,29 +188,45 @@ export class Reconciler {
   }
 
   async #reconcile(): Promise<void> {
-    const { applier, generationsInUse, now, onApplied } = this.#options;
+    const { applier, now, onSwitch, onApplied } = this.#options;
     const startMs = performance.now();
-    this.#isDirty = false;
+    const calls = this.#calls;
     try {
       if (!this.#isTableKnown) {
         this.#isTableKnown = true;
         const found = await applier.takeOver();
-        this.#generations ??= new Generations(found, generationsInUse);
+        this.#generations ??= new Generations(found, () => this.#generationsInUse());
       }
       const snapshot = this.#wanted;
+      this.#tried = snapshot;
+      const epoch = this.#epoch;
       const policy = snapshot === undefined ? noPolicy : policyInForce(snapshot.policy, now());
       const compiled = this.#compile(snapshot, policy);
-      this.#applied =
-        this.#applied !== undefined && isSameContent(this.#applied.compiled, compiled)
-          ? { ...this.#applied, snapshot }
-          : { ...(await this.#apply(policy, compiled)), snapshot };
+      const applied = this.#applied;
+      if (
+        applied !== undefined &&
+        this.#appliedEpoch === epoch &&
+        isSameContent(applied.compiled, compiled)
+      ) {
+        onSwitch(applied.generation, policy);
+        this.#applied = { ...applied, policy, snapshot };
+      } else {
+        this.#applied = { ...(await this.#apply(policy, compiled)), snapshot };
+        this.#appliedEpoch = epoch;
+      }
+      this.#settled = calls;
       this.#watchExpiry(snapshot);
       onApplied(this.#applied, (performance.now() - startMs) / 1000);
     } catch (error) {
-      this.#isDirty = true;
       if (!(error instanceof ApplyError)) this.#isTableKnown = false;
       throw error;
     }
+  }
+
+  /** Where the last applications failed, the generation in force is not the one that was given out last. */
+  async #generationsInUse(): Promise<ReadonlySet<number>> {
+    const carried = await this.#options.generationsInUse();
+    return this.#applied === undefined ? carried : new Set(carried).add(this.#applied.generation);
   }
 
   async #apply(policy: PolicyInForce, compiled: CompiledPolicy): Promise<Omit<Applied, 'snapshot'>> {

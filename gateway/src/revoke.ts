@@ -30,7 +30,7 @@ export class Revoker {
   }
 
   /** Takes a logged packet. Where it was refused and may belong to a connection that was permitted before, that goes. */
-  refused({ prefix, tcpFlags, conntrack, tuple }: NflogPacket): void {
+  refused({ prefix, mark, tcpFlags, conntrack, tuple }: NflogPacket): void {
     if (prefix !== 'deny' && prefix !== 'reject') return;
     if (isBareSyn(tcpFlags)) return;
     const named = conntrack?.original ?? tuple;
@@ -38,20 +38,22 @@ export class Revoker {
     const key = keyOf(named);
     if (this.#underway.has(key)) return;
     this.#underway.add(key);
-    this.#delete(named)
+    this.#delete(named, decodeMark(mark).generation)
       .catch((error: Error) =>
         this.#log.warn('the entry of a revoked connection could not be deleted', { error }),
       )
       .finally(() => this.#underway.delete(key));
   }
 
-  async #delete(tuple: Tuple): Promise<void> {
+  async #delete(tuple: Tuple, refusedBy: number): Promise<void> {
     await delay(SETTLE_MS);
+    // A newer policy may permit it again.
+    if (refusedBy !== this.#generation()) return;
     const entry = await this.#table.find(tuple);
     if (entry === undefined) return;
     const { generation } = decodeMark(entry.mark);
-    // Never judged by us, or permitted again by a newer policy in the meantime.
-    if (generation === 0 || generation === this.#generation()) return;
+    // Never judged by us, or not what was refused.
+    if (generation === 0 || generation === refusedBy) return;
     await this.#table.delete(entry);
   }
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 
 const ROOT = '/proc/sys/net';
@@ -15,6 +16,19 @@ async function get(key: string): Promise<string | undefined> {
 async function set(key: string, value: string): Promise<void> {
   const present = await get(key);
   if (present !== undefined && present !== value) await writeFile(`${ROOT}/${key}`, value);
+}
+
+/** Whether there is such an interface in this network namespace. */
+export function hasInterface(name: string): boolean {
+  return existsSync(`${ROOT}/ipv4/conf/${name}`);
+}
+
+/**
+ * Has reverse-path filtering (`rp_filter`) look routes up with the packet's mark: without the guard's bit in it the
+ * lookup ends in the guard's own blackhole, and every packet would be dropped.
+ */
+export async function honourMarks(interfaces: readonly string[]): Promise<void> {
+  for (const name of interfaces) await set(`ipv4/conf/${name}/src_valid_mark`, '1');
 }
 
 /** Lets connection tracking count bytes and keep times: flow records are made of them. */

@@ -44,7 +44,9 @@ t.test('nothing banned stands in a source file', async (t) => {
 });
 
 t.test('the product writes by its own output functions and log', async (t) => {
-  for (const file of files.filter((name) => /^(?:gateway|controller-client)\//.test(name) && isSource(name))) {
+  for (const file of files.filter(
+    (name) => /^(?:gateway|controller-client)\//.test(name) && isSource(name),
+  )) {
     if (!file.includes('.test.')) t.notMatch(read(file).toString(), /\bconsole\./, file);
   }
 });
@@ -52,10 +54,18 @@ t.test('the product writes by its own output functions and log', async (t) => {
 /** Who may not import whom. */
 const WALLS: readonly (readonly [from: RegExp, imported: RegExp, why: string])[] = [
   [/^gateway\/src\//, /aws-sdk|sluice-controller-client/, 'the gateway knows no AWS'],
-  [/^controller-client\/src\//, /nftables-napi|sluice-gateway\/(?:netlink|nft|conntrack|nflog|route)\//, 'the client knows no netlink'],
+  [
+    /^controller-client\/src\//,
+    /nftables-napi|sluice-gateway\/(?:netlink|nft|conntrack|nflog|route)\//,
+    'the client knows no netlink',
+  ],
   [/^gateway\/src\/netlink\//, /\.\.\/(?:nft|policy|conntrack|nflog|flows)\//, 'netlink knows no nftables'],
   [/^gateway\/src\/net\//, /\.\.\//, 'net stands on nothing'],
-  [/^(?:gateway|controller-client)\/.*src\//, /child_process.*nft|['"]nft['"]/, 'no nft process in the product'],
+  [
+    /^(?:gateway|controller-client)\/.*src\//,
+    /child_process.*nft|['"]nft['"]/,
+    'no nft process in the product',
+  ],
 ];
 
 t.test('the walls between folders hold', async (t) => {
@@ -65,7 +75,8 @@ t.test('the walls between folders hold', async (t) => {
       .split('\n')
       .filter((line) => /^(?:import|} from|export .* from)/.test(line))
       .join('\n');
-    for (const [from, imported, why] of WALLS) if (from.test(file)) t.notMatch(imports, imported, `${file}: ${why}`);
+    for (const [from, imported, why] of WALLS)
+      if (from.test(file)) t.notMatch(imports, imported, `${file}: ${why}`);
   }
 });
 

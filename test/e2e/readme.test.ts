@@ -11,10 +11,13 @@ const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const QUICKSTART = fileURLToPath(new URL('../quickstart/main.js', import.meta.url));
 
 const blocks = (language: string) =>
-  [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'gm'))].map(([, text]) => text!);
+  [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'gm'))].map(
+    ([, text]) => text!,
+  );
 
 /** Times, ports and counts differ from run to run. */
-const normal = (text: string) => text.replace(/"communityId":"[^"]*"/g, 'communityId').replace(/[0-9]+/g, '#');
+const normal = (text: string) =>
+  text.replace(/"communityId":"[^"]*"/g, 'communityId').replace(/[0-9]+/g, '#');
 
 const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces';
 
@@ -27,7 +30,10 @@ t.test('the quickstart prints what the README shows, and succeeds', { skip }, as
   t.ok(shown.length >= 2, 'the README shows output');
   for (const block of shown) {
     let at = 0;
-    for (const line of block.split('\n').map(normal).filter((text) => text.trim() !== '')) {
+    for (const line of block
+      .split('\n')
+      .map(normal)
+      .filter((text) => text.trim() !== '')) {
       const found = printed.indexOf(line, at);
       t.ok(found >= 0, `the quickstart prints: ${line}`);
       at = Math.max(at, found);
@@ -36,7 +42,9 @@ t.test('the quickstart prints what the README shows, and succeeds', { skip }, as
 });
 
 t.test('the policy in the README is that of the example', async (t) => {
-  const example = readFileSync(join(root, 'deploy/examples/security-video/policy/policy.yaml'), 'utf8').split('\n');
+  const example = readFileSync(join(root, 'deploy/examples/security-video/policy/policy.yaml'), 'utf8').split(
+    '\n',
+  );
   for (const line of blocks('yaml')[0]!.trimEnd().split('\n')) t.ok(example.includes(line), line);
 });
 
@@ -47,7 +55,8 @@ t.test('the configuration in the README is valid', async (t) => {
 t.test('what the README names is there', async (t) => {
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object };
   for (const [, name] of readme.matchAll(/npm run ([a-z]+)/g)) t.ok(name! in scripts, `npm run ${name}`);
-  for (const [, path] of readme.matchAll(/\]\(([^):]+)\)/g)) t.ok(existsSync(join(root, path!)), `${path} exists`);
+  for (const [, path] of readme.matchAll(/\]\(([^):]+)\)/g))
+    t.ok(existsSync(join(root, path!)), `${path} exists`);
   for (const [, path] of readme.matchAll(/node (\S+\/dist\/\S+\.js)/g)) {
     t.ok(existsSync(join(root, dirname(path!).replace('/dist', '/src'))), `${path} is built`);
   }

@@ -2,54 +2,64 @@ import '../support/own-namespace.js';
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
-import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
+import { inForce, type LoadInput, labInterfaces, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
 import { back, flow, Stand, there } from '../support/stand.js';
 import { until } from '../support/wait.js';
 
-/** What goes wrong with one packet: marks of others, lookups that miss, forged sources, flags without a connection. */
+/** What goes wrong with one packet: marks of others, lookups that miss, forged sources, stray TCP flags. */
+
+t.setTimeout(180_000);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());
 
-const FUNCTION = { 4: '10.0.128.5', 6: 'fd00:a::5' } as const;
-const SERVER = { 4: '203.0.113.50', 6: '2606:2800::50' } as const;
-const DENIED_SERVER = { 4: '198.51.100.9', 6: '2606:2900::9' } as const;
+type Tap = Pick<typeof t, 'ok' | 'same' | 'equal' | 'teardown'>;
+type Addresses = Readonly<Record<4 | 6, string>>;
+
+const FUNCTION: Addresses = { 4: '10.0.128.5', 6: 'fd00:a::5' };
+const INSIDE: Addresses = { 4: '10.20.0.9', 6: 'fd00:20::9' };
+const SERVER: Addresses = { 4: '203.0.113.50', 6: '2606:2800::50' };
+const DENIED_SERVER: Addresses = { 4: '198.51.100.9', 6: '2606:2900::9' };
 const FAMILIES = [4, 6] as const;
 const ICMP = { 4: 1, 6: 58 } as const;
 
 const groups = new Map([
-  ['functions', prefixes('10.0.128.0/17', 'fd00:a::/64')],
+  ['sources', prefixes('10.0.128.0/17', 'fd00:a::/64', '10.20.0.0/16', 'fd00:20::/64')],
   ['servers', prefixes('203.0.113.0/24', '2606:2800::/32')],
 ]);
 const policy = inForce(
-  rule('web', 'PERMIT', 'functions', 'servers', { protocol: 'TCP', portRanges: [{ lo: 443, hi: 443 }] }),
-  rule('names', 'PERMIT', 'functions', 'servers', { protocol: 'UDP', portRanges: [{ lo: 53, hi: 53 }] }),
-  rule('ping', 'PERMIT', 'functions', 'servers', { protocol: 'ICMP' }),
+  rule('web', 'PERMIT', 'sources', 'servers', { protocol: 'TCP', portRanges: [{ lo: 443, hi: 443 }] }),
+  rule('names', 'PERMIT', 'sources', 'servers', { protocol: 'UDP', portRanges: [{ lo: 53, hi: 53 }] }),
+  rule('ping', 'PERMIT', 'sources', 'servers', { protocol: 'ICMP' }),
 );
 
-/** Loads the policy under names that no earlier load had. */
-async function load(interfaces = labInterfaces): Promise<void> {
-  await stand.loader.load({ policy, groups, interfaces, epoch: randomBytes(8).toString('hex') });
+/** Loads policy under names that no earlier load had, and nothing else stays. */
+async function load(more: Partial<LoadInput> = {}): Promise<void> {
+  await stand.loader.load({ policy, groups, ...more, epoch: randomBytes(8).toString('hex') });
   await stand.loader.applier.collect();
 }
 
-const bareSyn = (protocol: number, dst: typeof SERVER | typeof DENIED_SERVER, port: number, family: 4 | 6) =>
-  there(flow(protocol, FUNCTION[family], dst[family], port), TCP.syn);
+async function mapsNamed(start: RegExp): Promise<readonly string[]> {
+  return [...(await stand.loader.kernel.list()).maps].filter((name) => start.test(name));
+}
+
+const first = (protocol: number, src: Addresses, dst: Addresses, port: number, family: 4 | 6) =>
+  there(flow(protocol, src[family], dst[family], port), TCP.syn);
 
 /** First packets of connections that the policy permits, several of each kind. */
-function permitted(): TestPacket[] {
+function permitted(src: Addresses): TestPacket[] {
   return FAMILIES.flatMap((family) =>
     Array.from({ length: 6 }, () => [
-      bareSyn(6, SERVER, 443, family),
-      bareSyn(17, SERVER, 53, family),
-      bareSyn(ICMP[family], SERVER, 0, family),
+      first(6, src, SERVER, 443, family),
+      first(17, src, SERVER, 53, family),
+      first(ICMP[family], src, SERVER, 0, family),
     ]).flat(),
   );
 }
 
-/** Another table, which runs right before ours, with one rule in the forward or the prerouting hook. */
-function foreignTable(t: { teardown(handler: () => unknown): void }, hook: string, rule: string): void {
+/** Another table with one rule, in a chain of its own. */
+function foreignTable(t: Tap, hook: string, rule: string): void {
   here.run('nft', [
     `add table inet other; add chain inet other c { type filter hook ${hook}; }; add rule inet other c ${rule}`,
   ]);
@@ -58,63 +68,71 @@ function foreignTable(t: { teardown(handler: () => unknown): void }, hook: strin
 
 /** Each number that a source class, a destination class or a list of this policy can have. */
 const NUMBERS = [0x0100_0000, 0x0100_0001, 0x0200_0000, 0x0200_0001, 0x0300_0000, 0x0300_0001];
-const inTurn = `numgen inc mod ${NUMBERS.length} map { ${NUMBERS.map((number, index) => `${index} : ${number}`).join(', ')} }`;
+const elements = NUMBERS.map((number, index) => `${index} : ${number}`).join(', ');
+const inTurn = `numgen inc mod ${NUMBERS.length} map { ${elements} }`;
 
-t.test('a packet mark that another table left passes nothing, whichever lookup misses', async (t) => {
-  foreignTable(t, 'forward priority filter - 1', `meta mark set ${inTurn}`);
+const LEVELS = [
+  { level: 'source', maps: /^source[46]_/ },
+  { level: 'source chain', maps: /^sources_/ },
+  { level: 'destination', maps: /^destination[46]_/ },
+  { level: 'pair', maps: /^to_/ },
+  { level: 'list', maps: /^lists_/ },
+  { level: 'protocol', maps: /^protocols_/ },
+  { level: 'port', maps: /^ports_(6|17)_/, only: ({ protocol }: TestPacket) => [6, 17].includes(protocol) },
+];
+
+async function missAtEachLevel(t: Tap, from: 'a' | 'dataCentre', src: Addresses): Promise<void> {
   await load();
-  t.ok(await stand.carries('a', 'internet', ...permitted()), 'permitted with all lookups right');
-  const cases = [
-    { level: 'source', maps: /^source[46]_/ },
-    { level: 'source chain', maps: /^sources_/ },
-    { level: 'destination', maps: /^destination[46]_/ },
-    { level: 'pair', maps: /^to_/ },
-    { level: 'list', maps: /^lists_/ },
-    { level: 'protocol', maps: /^protocols_/ },
-    {
-      level: 'port',
-      maps: /^ports_(6|17)_/,
-      only: (packet: TestPacket) => [6, 17].includes(packet.protocol),
-    },
-  ];
-  for (const { level, maps, only = () => true } of cases) {
+  t.ok(await stand.carries(from, 'internet', ...permitted(src)), 'permitted with all lookups right');
+  for (const { level, maps, only = () => true } of LEVELS) {
     await load();
-    const found = [...(await stand.loader.kernel.list()).maps].filter((name) => maps.test(name));
-    for (const name of found) here.run('nft', ['flush', 'map', 'inet', 'sluice', name]);
-    const packets = permitted().filter(only);
+    for (const name of await mapsNamed(maps)) here.run('nft', ['flush', 'map', 'inet', 'sluice', name]);
+    const packets = permitted(src).filter(only);
     const before = await stand.dropped();
-    t.same(await stand.passed('a', 'internet', ...packets), [], `${level}: none of ${packets.length} passes`);
+    t.same(
+      await stand.passed(from, 'internet', ...packets),
+      [],
+      `${level}: none of ${packets.length} passes`,
+    );
     const after = await stand.dropped();
     t.equal(after.unclassified - before.unclassified, packets.length, `${level}: counted as unclassified`);
     t.equal(after.deny, before.deny, `${level}: not counted as denied`);
   }
+}
+
+t.test('whichever lookup misses, the packet is dropped and counted', async (t) => {
+  await missAtEachLevel(t, 'a', FUNCTION);
+});
+
+// From an egress interface: on the others a mark that is set instead of added to has lost the guard's bit.
+t.test('a packet mark that another table left passes nothing where a lookup misses', async (t) => {
+  foreignTable(t, 'forward priority filter - 1', `meta mark set ${inTurn}`);
+  await missAtEachLevel(t, 'dataCentre', INSIDE);
 });
 
 t.test('a connection mark that another table left passes nothing', async (t) => {
   foreignTable(t, 'prerouting priority mangle', `ct mark set ${inTurn}`);
   await load();
-  const packets = FAMILIES.flatMap((family) => NUMBERS.map(() => bareSyn(17, DENIED_SERVER, 53, family)));
+  const packets = FAMILIES.flatMap((family) =>
+    NUMBERS.map(() => first(17, FUNCTION, DENIED_SERVER, 53, family)),
+  );
   t.ok(await stand.stops('a', 'internet', ...packets));
 });
 
 t.test('one element missing makes a drop, and the others go on', async (t) => {
-  const apart = new Map([...groups, ['alone', prefixes('203.0.113.200/32')]]);
-  await stand.loader.load({
-    policy: inForce(
-      rule('alone', 'PERMIT', 'functions', 'alone', { protocol: 'TCP' }),
-      ...policy.rules.map((line) => line.rule),
-    ),
-    groups: apart,
-    epoch: randomBytes(8).toString('hex'),
-  });
+  const alonePolicy = inForce(
+    rule('alone', 'PERMIT', 'sources', 'alone', { protocol: 'TCP' }),
+    ...policy.rules.map((line) => line.rule),
+  );
+  await load({ policy: alonePolicy, groups: new Map([...groups, ['alone', prefixes('203.0.113.200/32')]]) });
   const alone = () => there(flow(6, FUNCTION[4], '203.0.113.200', 443), TCP.syn);
-  t.ok(await stand.carries('a', 'internet', alone(), bareSyn(6, SERVER, 443, 4)));
-  const name = [...(await stand.loader.kernel.list()).maps].find((map) => /^destination4_/.test(map))!;
+  t.ok(await stand.carries('a', 'internet', alone(), first(6, FUNCTION, SERVER, 443, 4)));
+  const [name] = await mapsNamed(/^destination4_/);
   here.run('nft', [`delete element inet sluice ${name} { 203.0.113.200 }`]);
   const before = await stand.dropped();
   t.ok(await stand.stops('a', 'internet', alone()));
   t.equal((await stand.dropped()).unclassified, before.unclassified + 1);
-  t.ok(await stand.carries('a', 'internet', bareSyn(6, SERVER, 443, 4)));
+  t.ok(await stand.carries('a', 'internet', first(6, FUNCTION, SERVER, 443, 4)));
 });
 
 t.test("a function's address that comes in elsewhere is dropped and counted", async (t) => {
@@ -131,7 +149,7 @@ t.test("a function's address that comes in elsewhere is dropped and counted", as
         what: 'new, from a Lambda interface',
         from: 'b',
         to: 'internet',
-        packet: bareSyn(6, SERVER, 443, family),
+        packet: first(6, FUNCTION, SERVER, 443, family),
       },
       { what: 'live TCP, from a Lambda interface', from: 'b', to: 'internet', packet: there(live.tcp) },
       {
@@ -147,7 +165,7 @@ t.test("a function's address that comes in elsewhere is dropped and counted", as
         what: 'new, from an egress interface',
         from: 'dataCentre',
         to: 'internet',
-        packet: bareSyn(6, SERVER, 443, family),
+        packet: first(6, FUNCTION, SERVER, 443, family),
       },
       {
         what: 'live TCP, from an egress interface',
@@ -199,7 +217,7 @@ t.test('functions reach nothing on the gateway but neighbour discovery and what 
     6: ['fd00:a::5', 'fd00:1::1', 'fd00:f::1'],
   };
   for (const inputIcmp of [true, false]) {
-    await load({ ...labInterfaces, inputIcmp });
+    await load({ interfaces: { ...labInterfaces, inputIcmp } });
     for (const family of FAMILIES) {
       const [src, ...gateway] = own[family];
       for (const dst of gateway) {

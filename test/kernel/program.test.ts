@@ -7,7 +7,7 @@ import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import t from 'tap';
 import { caseArbitrary } from '../support/arbitrary.js';
 import { createLab, forwardPackets } from '../support/lab.js';
-import { compileAll, labInterfaces, Loader, prefixes } from '../support/load.js';
+import { compileAll, Loader, labInterfaces, prefixes } from '../support/load.js';
 import { here, macOf } from '../support/namespace.js';
 import { rounds, seed } from '../support/seed.js';
 import { capturePackets, sendPackets } from '../support/wire.js';

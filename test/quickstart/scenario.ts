@@ -1,11 +1,11 @@
-import type { Attempt } from './attempt.js';
 import type { State } from '../support/aws/state.js';
+import type { StageServer, Zone } from '../support/stage.js';
 
 /** A function of the example, and an address that its traffic comes from. */
 export interface ExampleFunction {
   readonly name: string;
   readonly address: string;
-  readonly zone: 'a' | 'b';
+  readonly zone: Zone;
   readonly subnet: string;
   readonly tags: Readonly<Record<string, string>>;
 }
@@ -17,20 +17,40 @@ const application = { app: 'security-video' };
 
 /** The four functions of the chain, and a fifth that nobody asked for. Each has a subnet of its own. */
 export const FUNCTIONS: readonly ExampleFunction[] = [
-  { name: 'camera-query', address: '10.0.1.10', zone: 'a', subnet: '10.0.1.0/28', tags: { ...application, step: 'query' } },
-  { name: 'footage-fetch', address: '10.0.1.20', zone: 'a', subnet: '10.0.1.16/28', tags: { ...application, step: 'fetch' } },
-  { name: 'frame-analyze', address: '10.0.1.40', zone: 'a', subnet: '10.0.1.32/28', tags: { ...application, step: 'analyze' } },
-  { name: 'alert-writeback', address: '10.0.2.10', zone: 'b', subnet: '10.0.2.0/28', tags: { ...application, step: 'alert' } },
+  {
+    name: 'camera-query',
+    address: '10.0.1.10',
+    zone: 'a',
+    subnet: '10.0.1.0/28',
+    tags: { ...application, step: 'query' },
+  },
+  {
+    name: 'footage-fetch',
+    address: '10.0.1.20',
+    zone: 'a',
+    subnet: '10.0.1.16/28',
+    tags: { ...application, step: 'fetch' },
+  },
+  {
+    name: 'frame-analyze',
+    address: '10.0.1.40',
+    zone: 'a',
+    subnet: '10.0.1.32/28',
+    tags: { ...application, step: 'analyze' },
+  },
+  {
+    name: 'alert-writeback',
+    address: '10.0.2.10',
+    zone: 'b',
+    subnet: '10.0.2.0/28',
+    tags: { ...application, step: 'alert' },
+  },
   { name: 'rogue', address: '10.0.2.20', zone: 'b', subnet: '10.0.2.16/28', tags: {} },
 ];
 
 /** A server that functions may want to reach. */
-export interface ExampleServer {
+export interface ExampleServer extends StageServer {
   readonly label: string;
-  readonly to: string;
-  readonly port: number;
-  readonly protocol: Attempt['protocol'];
-  readonly at: 'dataCentre' | 'internet';
 }
 
 export const SERVERS: readonly ExampleServer[] = [
@@ -61,7 +81,12 @@ export function awsState(): State {
         regions: {
           [REGION]: {
             functions: [
-              ...FUNCTIONS.map(({ name, tags }) => ({ name, tags, subnetIds: [subnetId(name)], securityGroupIds: ['sg-1'] })),
+              ...FUNCTIONS.map(({ name, tags }) => ({
+                name,
+                tags,
+                subnetIds: [subnetId(name)],
+                securityGroupIds: ['sg-1'],
+              })),
               { name: 'thumbnailer', tags: application },
             ],
             subnets: FUNCTIONS.map(({ name, subnet }) => ({ id: subnetId(name), vpcId: VPC, cidr: subnet })),

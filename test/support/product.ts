@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Namespace } from './namespace.js';
@@ -11,6 +11,12 @@ const PARTS = ['gateway', 'controller-client', 'node_modules'];
 
 /** The product's command line. */
 export const SLUICE = join(ROOT, 'gateway', 'cli', 'dist', 'main.js');
+
+/** A line of the product's log. */
+export interface LogLine extends Readonly<Record<string, unknown>> {
+  readonly level: string;
+  readonly message: string;
+}
 
 /** A running `sluice run`. */
 export class Product {
@@ -32,7 +38,9 @@ export class Product {
     const app = join(folder, 'app');
     for (const part of PARTS) mkdirSync(join(app, part), { recursive: true });
     const mounts = PARTS.map((part) => `mount --bind "${join(ROOT, part)}" "${join(app, part)}"`);
-    const node = process.execPath.startsWith(ROOT) ? join(app, process.execPath.slice(ROOT.length)) : process.execPath;
+    const node = process.execPath.startsWith(ROOT)
+      ? join(app, process.execPath.slice(ROOT.length))
+      : process.execPath;
     const main = join(app, 'gateway', 'cli', 'dist', 'main.js');
     const script = [...mounts, `exec "${node}" "${main}" run --config "${config}"`].join(' && ');
     return new Product(namespace.spawn('sh', ['-c', script], env));
@@ -47,10 +55,31 @@ export class Product {
     return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
-  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    if (this.hasEnded) return;
-    const ended = once(this.#child, 'exit');
-    this.#child.kill(signal);
-    await ended;
+  /** Of `sluice run` itself. */
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** Of the controller client; undefined while there is none. */
+  get clientPid(): number | undefined {
+    const path = `/proc/${this.pid}/task/${this.pid}/children`;
+    const [child] = existsSync(path) ? readFileSync(path, 'utf8').trim().split(' ') : [];
+    return child === undefined || child === '' ? undefined : Number(child);
+  }
+
+  /** What it wrote to its log after the first `start` characters, one JSON object a line. */
+  logFrom(start = 0): LogLine[] {
+    const lines = this.log.slice(start).split('\n').slice(0, -1);
+    return lines.map((line) => JSON.parse(line) as LogLine);
+  }
+
+  /** Ends it. Gives its exit code, or the signal that killed it. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | NodeJS.Signals> {
+    if (!this.hasEnded) {
+      const ended = once(this.#child, 'exit');
+      this.#child.kill(signal);
+      await ended;
+    }
+    return (this.#child.exitCode ?? this.#child.signalCode)!;
   }
 }

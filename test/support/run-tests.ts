@@ -16,15 +16,17 @@ const files =
       });
 
 rmSync(output, { force: true });
+const env = {
+  ...process.env,
+  // tap starts what `node` means in the path: it must be the one that runs this.
+  PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+  // Node may hang at its end while V8 compiles in the background (nodejs/node#54918): hundreds of short processes meet it.
+  NODE_OPTIONS: '--v8-pool-size=0',
+};
 const { status } = spawnSync(
   join(root, 'node_modules', '.bin', 'tap'),
   ['run', `--output-file=${output}`, ...files.sort()],
-  // tap starts what `node` means in the path: it must be the one that runs this.
-  {
-    cwd: root,
-    stdio: 'inherit',
-    env: { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` },
-  },
+  { cwd: root, stdio: 'inherit', env },
 );
 const summary =
   readFileSync(output, 'utf8')

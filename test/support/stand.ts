@@ -10,7 +10,7 @@ import { Loader } from './load.js';
 import { here, type Namespace, sysctl } from './namespace.js';
 import { Station } from './station.js';
 
-/** The original direction of a connection, in ports as TCP and UDP have them; an echo's id is its source port. */
+/** The original direction of a connection. An echo's id is its source port. */
 export interface Flow {
   readonly src: Address;
   readonly dst: Address;
@@ -40,20 +40,19 @@ function tcpNumbers(way: 'there' | 'back', flags: number): Partial<TestPacket> {
   };
 }
 
-/** A packet of the flow as its first sender sends it, under a tag of its own; TCP is in mid-stream unless flags say else. */
+/** A packet of the flow under a tag of its own; one of TCP in mid-stream unless flags say else. */
 export function there(flow: Flow, flags: number = TCP.ack): TestPacket {
   return { ...flow, ...tcpNumbers('there', flags), tag: ++lastTag };
 }
 
+/** The flow as its answers see it. */
+export function reversed({ src, dst, srcPort, dstPort, protocol }: Flow): Flow {
+  return { protocol, src: dst, dst: src, srcPort: dstPort, dstPort: srcPort };
+}
+
 /** A packet of the answer. */
 export function back(flow: Flow, flags: number = TCP.ack): TestPacket {
-  const { src, dst, srcPort, dstPort } = flow;
-  return {
-    ...flow,
-    ...{ src: dst, dst: src, srcPort: dstPort, dstPort: srcPort },
-    ...tcpNumbers('back', flags),
-    tag: ++lastTag,
-  };
+  return { ...reversed(flow), ...tcpNumbers('back', flags), tag: ++lastTag };
 }
 
 /** Where tests take addresses from: nobody has them, so that no kernel but the gateway's ever answers. */
@@ -74,8 +73,8 @@ const PORTS: Readonly<Record<Leg, string>> = { a: 'lam0', b: 'lam1', internet: '
 const SETTLE_MS = 20;
 
 /**
- * The lab with a station on each host, forwarding, and the guard in place, as the product has it. Behind function a
- * are 10.0.128.0/17 and fd00:a::/64, behind b 10.0.64.0/18 and fd00:b::/64.
+ * The lab with a station on each host, forwarding, and the guard in place, as the product has it. Behind function
+ * a are 10.0.128.0/17 and fd00:a::/64, behind b 10.0.64.0/18 and fd00:b::/64.
  */
 export class Stand {
   readonly lab: Lab;
@@ -107,15 +106,20 @@ export class Stand {
       here.ip('route', 'add', BEHIND[leg][0], 'via', lab[leg].address4);
       here.ip('-6', 'route', 'add', BEHIND[leg][1], 'via', lab[leg].address6);
     }
-    const entries = (Object.keys(hosts) as Leg[]).map(async (leg) => [
-      leg,
-      await Station.open(hosts[leg], PORTS[leg]),
-    ]);
-    const stations = Object.fromEntries(await Promise.all(entries)) as Stand['stations'];
-    const stand = new Stand(lab, stations, new NetlinkConnection(NETLINK_ROUTE));
-    await stand.guard.ensure();
-    forwardPackets(here);
-    return stand;
+    try {
+      const entries = (Object.keys(hosts) as Leg[]).map(async (leg) => [
+        leg,
+        await Station.open(hosts[leg], PORTS[leg]),
+      ]);
+      const stations = Object.fromEntries(await Promise.all(entries)) as Stand['stations'];
+      const stand = new Stand(lab, stations, new NetlinkConnection(NETLINK_ROUTE));
+      await stand.guard.ensure();
+      forwardPackets(here);
+      return stand;
+    } catch (error) {
+      lab.remove();
+      throw error;
+    }
   }
 
   /** Waits until everything the gateway had forwarded by now has come in at the far ends. */
@@ -130,7 +134,7 @@ export class Stand {
     socket.close();
   }
 
-  /** Sends packets from one host, and gives those that come out at another, once all have or nothing more will. */
+  /** Sends packets from one host, and gives those that came out at another when all had time to. */
   async passed(from: Leg, to: Leg, ...packets: readonly TestPacket[]): Promise<readonly TestPacket[]> {
     await this.stations[from].send(...packets);
     await this.settle();
@@ -138,7 +142,7 @@ export class Stand {
     return packets.filter((packet) => this.stations[to].count(tagOf(packet)) > 0);
   }
 
-  /** Whether all these packets get from one host to another. */
+  /** Gives true when all these packets have got from one host to another; rejects where they don't. */
   async carries(from: Leg, to: Leg, ...packets: readonly TestPacket[]): Promise<boolean> {
     await this.stations[from].send(...packets);
     for (const { quoted, tag } of packets) await this.stations[to].arrival(quoted?.tag ?? tag);

@@ -85,7 +85,7 @@ export class Station {
     this.#child.stdin!.write(`${[verb, ...words].join(' ')}\n`);
   }
 
-  /** Sends packets; they are on the wire when it resolves. Not during a stream of this station. */
+  /** Sends packets; they are on the wire when it resolves. */
   async send(...packets: readonly TestPacket[]): Promise<void> {
     this.#command('send', packets);
     await this.#answer('=sent');

@@ -111,6 +111,11 @@ class Walk {
           packet.field(statement.field) ===
             BigInt(typeof statement.value === 'number' ? statement.value : -1),
         );
+      case 'matchNot':
+        return when(
+          packet.field(statement.field) !==
+            BigInt(typeof statement.value === 'number' ? statement.value : -1),
+        );
       case 'matchMasked':
         return when((Number(packet.field(statement.field)) & statement.mask) >>> 0 === statement.value);
       case 'matchState':
@@ -129,6 +134,9 @@ class Walk {
       }
       case 'orMark':
         packet.mark = (packet.mark | statement.value) >>> 0;
+        return 'next';
+      case 'setCtMark':
+        packet.ctMark = statement.value;
         return 'next';
       case 'setCtMarkFromMark':
         packet.ctMark = (packet.mark | statement.value) >>> 0;

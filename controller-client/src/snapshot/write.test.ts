@@ -9,6 +9,7 @@ import {
   printPrefix,
   sortPrefixes,
 } from 'sluice-gateway/net/prefix.js';
+import { openSnapshotFolder, type SnapshotStore } from 'sluice-gateway/snapshot/folder.js';
 import {
   BODY_PREFIXES_MAX,
   bodyDigest,
@@ -20,7 +21,6 @@ import {
   SNAPSHOT_LIMITS,
 } from 'sluice-gateway/snapshot/format.js';
 import t from 'tap';
-import { openSnapshotFolder, type SnapshotStore } from 'sluice-gateway/snapshot/folder.js';
 import { splitPrefixes } from './split.js';
 import { publish, type SnapshotContent, writeSnapshot } from './write.js';
 

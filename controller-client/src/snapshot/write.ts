@@ -1,5 +1,6 @@
 import { printPrefix } from 'sluice-gateway/net/prefix.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
+import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
 import {
   bodyDigest,
   canonicalJson,
@@ -11,7 +12,6 @@ import {
   SNAPSHOT_FORMAT,
   SNAPSHOT_LIMITS,
 } from 'sluice-gateway/snapshot/format.js';
-import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
 import type { z } from 'zod';
 import type { IdentifiedFunction } from '../groups/identity.js';
 import type { ResolvedGroup } from '../groups/resolve.js';

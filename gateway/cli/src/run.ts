@@ -3,12 +3,14 @@ import { chownSync, mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Config, readConfig } from 'sluice-gateway/config/config.js';
 import { Gateway } from 'sluice-gateway/gateway.js';
-import { createLog, type Log } from 'sluice-gateway/log.js';
+import { createLog, type Log, type LogFields } from 'sluice-gateway/log.js';
 
 /** `CAP_NET_ADMIN` of linux/capability.h. */
 const CAP_NET_ADMIN = 12n;
 const RESTART_MS_MIN = 500;
 const RESTART_MS_MAX = 30_000;
+/** A child that takes longer to stop is killed. */
+const STOP_MS_MAX = 5_000;
 
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
 
@@ -61,28 +63,31 @@ class ClientProcess {
       ...this.#user,
     });
     this.#child = child;
-    child.once('error', (error) => this.#log.error('the controller client could not be started', { error }));
-    child.once('exit', (code, signal) => {
-      if (this.#isStopping) return;
+    const ended = (fields: LogFields) => {
+      if (this.#isStopping || this.#child !== child) return;
+      this.#child = undefined;
       if (performance.now() - startedMs > RESTART_MS_MAX) this.#restartMs = RESTART_MS_MIN;
       this.#log.error('the controller client ended and is started again, what is in force stays', {
-        code: code ?? undefined,
-        signal: signal ?? undefined,
+        ...fields,
         afterMs: this.#restartMs,
       });
       this.#timer = setTimeout(() => this.start(), this.#restartMs);
       this.#restartMs = Math.min(this.#restartMs * 2, RESTART_MS_MAX);
-    });
+    };
+    child.once('error', (error) => ended({ error }));
+    child.once('exit', (code, signal) => ended({ code: code ?? undefined, signal: signal ?? undefined }));
   }
 
   async stop(): Promise<void> {
     this.#isStopping = true;
     clearTimeout(this.#timer);
     const child = this.#child;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGTERM');
+    const deadline = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX);
     await ended;
+    clearTimeout(deadline);
   }
 }
 
@@ -90,16 +95,15 @@ class ClientProcess {
 export async function runGateway(configFile: string): Promise<void> {
   const config = readConfig(configFile);
   if (!hasNetAdmin()) {
-    throw new Error(
-      'Cannot run gateway: it needs CAP_NET_ADMIN, run it as root or by the systemd unit in deploy/',
-    );
+    throw new Error('Cannot run gateway: it needs CAP_NET_ADMIN, run it as root');
   }
   const log = createLog();
   const gateway = new Gateway(config, log);
-  // Only root can give its child another user; with ours the child would have our capability.
-  const client = process.getuid?.() === 0 ? new ClientProcess(config, log) : undefined;
+  let client: ClientProcess | undefined;
   try {
     await gateway.start();
+    // Only root can give its child another user; with ours the child would have our capability.
+    if (process.getuid?.() === 0) client = new ClientProcess(config, log);
   } catch (error) {
     await gateway.stop();
     throw error;

@@ -52,14 +52,14 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const url = new URL(request.url ?? '/', 'http://admin');
+  const url = URL.parse(request.url ?? '/', 'http://admin');
   const send = (status: number, value: unknown) => {
     response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' });
     response.end(`${printableJson(value)}\n`);
   };
-  const answer = Object.hasOwn(known, url.pathname) ? known[url.pathname] : undefined;
-  if (answer === undefined || request.method !== 'GET') {
-    return send(404, { error: `Cannot answer: ${request.method} ${url.pathname} is not known` });
+  const answer = url !== null && Object.hasOwn(known, url.pathname) ? known[url.pathname] : undefined;
+  if (url === null || answer === undefined || request.method !== 'GET') {
+    return send(404, { error: `Cannot answer: ${request.method} ${request.url} is not known` });
   }
   try {
     send(200, await answer(Object.fromEntries(url.searchParams)));

@@ -128,12 +128,22 @@ t.test('where the kernel sends no connection along, the table tells what was per
   t.match(denied(ORIGINAL, 0x02), { event: 'deny' }, 'a bare SYN is a new connection');
   t.match(denied(tcp('10.0.0.5', 40_001, '10.20.0.9', 443), ACK), { event: 'deny' });
   t.match(denied(ORIGINAL, ACK), { event: 'revoke', ...ENDS });
-  t.notOk(flows.packet(packet('deny', { tuple: REPLY, tcpFlags: ACK | 0x02 })), 'told once, a reply packet too');
+  t.notOk(
+    flows.packet(packet('deny', { tuple: REPLY, tcpFlags: ACK | 0x02 })),
+    'told once, a reply packet too',
+  );
   t.match(told(flows.conntrack(event('destroy', { reply: nat }))), { endReason: 'revoked' });
-  t.notOk(flows.packet(packet('deny', { tuple: ORIGINAL, tcpFlags: ACK })), 'logged before its end, read later');
+  t.notOk(
+    flows.packet(packet('deny', { tuple: ORIGINAL, tcpFlags: ACK })),
+    'logged before its end, read later',
+  );
   t.match(denied(ORIGINAL, 0x02), { event: 'deny' }, 'a new connection');
   flows.conntrack(event('new', { id: 8 }));
-  t.match(told(flows.packet(packet('deny', { tuple: REPLY, tcpFlags: ACK }))), { event: 'revoke' }, 'its successor');
+  t.match(
+    told(flows.packet(packet('deny', { tuple: REPLY, tcpFlags: ACK }))),
+    { event: 'revoke' },
+    'its successor',
+  );
 
   const noPorts = { srcPort: undefined, dstPort: undefined, protocol: 1 };
   const ping = { ...ORIGINAL, ...noPorts, icmp: { type: 8, code: 0, id: 9 } };

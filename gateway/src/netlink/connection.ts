@@ -6,10 +6,14 @@ import { align, NLMSG_HDRLEN } from './writer.js';
 /** linux/netlink.h. */
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
-const NLMSG_ERROR = 2;
+export const NLMSG_ERROR = 2;
 const NLMSG_DONE = 3;
+/** The table changed while it was listed: entries may be missing or there twice. */
+const NLM_F_DUMP_INTR = 0x10;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
+/** errno.h */
+const EINTR = 4;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NLMSGERR_ATTR_MSG = 1;
@@ -20,17 +24,21 @@ const RECEIVE_BUFFER_BYTES = 8 << 20;
 const SEND_BUFFER_BYTES = 64 << 20;
 /** The kernel answers within `send`, a dump goes on at once: after such a silence the rest was lost. */
 const SILENCE_MS_MAX = 5_000;
+/** After a loss: when nothing has come for so long, what was left of the answers has been read. */
+const DRAIN_MS = 100;
 
 /**
  * What an acknowledgement says (`struct nlmsgerr`: the error, the header of the message it is about, and with
- * NETLINK_EXT_ACK attributes): undefined for success, and for any other message.
+ * NETLINK_EXT_ACK attributes), or the end of a dump (the error alone): undefined for success, and for any other
+ * message.
  */
 export function decodeError(message: Message, operation: string): NetlinkError | undefined {
-  if (message.type !== NLMSG_ERROR) return undefined;
+  if (message.type !== NLMSG_ERROR && message.type !== NLMSG_DONE) return undefined;
   const { payload } = message;
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   const errno = -view.getInt32(0, true);
   if (errno === 0) return undefined;
+  if (message.type === NLMSG_DONE) return new NetlinkError(operation, errno);
   const echoed = message.flags & NLM_F_CAPPED ? NLMSG_HDRLEN : view.getUint32(4, true);
   const attributes =
     message.flags & NLM_F_ACK_TLVS
@@ -46,6 +54,7 @@ export function decodeError(message: Message, operation: string): NetlinkError |
 
 /** One request as bytes, and which of its messages end the answer. */
 export interface Request {
+  /** The connection changes the sequence numbers in it: a request is made once. */
   readonly bytes: Uint8Array;
   /** An acknowledgement, error or end of dump with this sequence number ends the answer. */
   readonly lastSequence: number;
@@ -55,12 +64,24 @@ export interface Request {
   readonly onMessage?: (message: Message) => void;
 }
 
+/** Adds to the sequence number of each message. Cost: one pass over the messages. */
+function raiseSequences(bytes: Uint8Array, by: number): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let at = 0; at + NLMSG_HDRLEN <= bytes.length; at += align(view.getUint32(at, true))) {
+    view.setUint32(at + 8, view.getUint32(at + 8, true) + by, true);
+  }
+}
+
 interface Pending {
   readonly request: Request;
+  /** What was added to the sequence numbers of the request, so that no other's answers are taken for its own. */
+  readonly sequenceBase: number;
   readonly messages: Message[];
   readonly resolve: (messages: readonly Message[]) => void;
   readonly reject: (error: Error) => void;
   error: NetlinkError | undefined;
+  isLossy: boolean;
+  isInterrupted: boolean;
 }
 
 /**
@@ -71,6 +92,7 @@ export class NetlinkConnection {
   readonly #socket: NetlinkSocket;
   #pending: Pending | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  #sequenceBase = 0;
   #silence: NodeJS.Timeout | undefined;
 
   constructor(protocol: number) {
@@ -105,19 +127,33 @@ export class NetlinkConnection {
   }
 
   async #exchange(request: Request): Promise<readonly Message[]> {
+    const sequenceBase = this.#sequenceBase;
+    // The end of a batch counts too.
+    this.#sequenceBase = (sequenceBase + request.lastSequence + 2) >>> 0;
+    raiseSequences(request.bytes, sequenceBase);
     const answer = new Promise<readonly Message[]>((resolve, reject) => {
-      this.#pending = { request, messages: [], resolve, reject, error: undefined };
+      const state = { messages: [], error: undefined, isLossy: false, isInterrupted: false };
+      this.#pending = { request, sequenceBase, resolve, reject, ...state };
     });
     // Handled below; until then a rejection must not count as unhandled.
     answer.catch(() => undefined);
     try {
       await this.#socket.send(request.bytes);
-      this.#silence = setTimeout(() => this.#giveUp('no answer came'), SILENCE_MS_MAX);
+      this.#awaitSilence();
       return await answer;
     } finally {
       clearTimeout(this.#silence);
+      this.#silence = undefined;
       this.#pending = undefined;
     }
+  }
+
+  /** Ends the request that was sent when nothing comes any more. */
+  #awaitSilence(): void {
+    clearTimeout(this.#silence);
+    this.#silence = this.#pending?.isLossy
+      ? setTimeout(() => this.#giveUp('answers were lost'), DRAIN_MS)
+      : setTimeout(() => this.#giveUp('no answer came'), SILENCE_MS_MAX);
   }
 
   #giveUp(why: string): void {
@@ -128,25 +164,31 @@ export class NetlinkConnection {
   }
 
   #receive(bytes: Uint8Array, lost: number): void {
-    this.#silence?.refresh();
+    if (lost > 0 && this.#pending !== undefined) this.#pending.isLossy = true;
+    if (this.#silence !== undefined) this.#awaitSilence();
     for (const message of readMessages(bytes)) this.#take(message);
-    if (lost > 0) this.#giveUp('answers were lost');
   }
 
   #take(message: Message): void {
     const pending = this.#pending;
     if (pending === undefined || message.portId !== this.portId) return;
     const { request } = pending;
-    const isLast = message.sequence === request.lastSequence;
-    if (message.type === NLMSG_ERROR) {
-      pending.error ??= decodeError(message, request.operation(message.sequence));
+    const sequence = (message.sequence - pending.sequenceBase) >>> 0;
+    if (sequence > request.lastSequence) return;
+    const isLast = sequence === request.lastSequence;
+    if (message.flags & NLM_F_DUMP_INTR) pending.isInterrupted = true;
+    if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
+      pending.error ??= decodeError(message, request.operation(sequence));
       // An error of the batch as a whole is said of its first message, before any acknowledgement.
-      if (!isLast && message.sequence !== 0) return;
-    } else if (message.type !== NLMSG_DONE) {
+      if (!isLast && sequence !== 0) return;
+    } else {
       if (request.onMessage === undefined) pending.messages.push(message);
       else request.onMessage(message);
       return;
     }
+    // What else of the answers is there must be read first: it would keep those to the next request out.
+    if (pending.isLossy) return;
+    if (pending.isInterrupted) pending.error ??= new NetlinkError(request.operation(sequence), EINTR);
     if (pending.error !== undefined) pending.reject(pending.error);
     else if (isLast) pending.resolve(pending.messages);
   }

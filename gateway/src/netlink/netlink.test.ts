@@ -115,6 +115,19 @@ t.test('messages follow each other; the last may lack its padding', (t) => {
   t.end();
 });
 
+t.test('attributes that say more, or less, than there is are refused', (t) => {
+  const bytes = (length: number) => Uint8Array.of(length, 0, 1, 0, 7, 7, 7, 7);
+  t.equal(new Attributes(bytes(8)).u32(1), 0x07070707);
+  t.equal(new Attributes(bytes(5)).u8(1), 7, 'the rest is padding');
+  const refused = (length: number) => ({
+    constructor: RangeError,
+    message: `Cannot decode attribute: it says ${length} bytes, 8 are left`,
+  });
+  for (const length of [0, 3, 9, 255]) t.throws(() => new Attributes(bytes(length)), refused(length));
+  t.strictSame(new Attributes(bytes(8).subarray(0, 3)).types(), [], 'less than a header');
+  t.end();
+});
+
 t.test('an attribute holds 65,535 bytes, its header included', (t) => {
   const most = ATTRIBUTE_BYTES_MAX - NLA_HDRLEN;
   t.equal(most, 65_531);
@@ -302,6 +315,9 @@ t.test('errors', (t) => {
     attributes,
   );
   t.match(decodeError(capped, 'add'), expected, 'behind its header alone');
+  const done = (errno: number) => ({ ...acknowledgement(errno, 2), type: 3 });
+  t.equal(decodeError(done(0), 'list'), undefined, 'the end of a dump');
+  t.match(decodeError(done(-EPERM), 'list'), { errno: EPERM, operation: 'list' }, 'a dump that broke off');
   const cutShort = { ...acknowledgement(-EPERM, 0), payload: new Uint8Array(3) };
   t.throws(() => decodeError(cutShort, 'add'), RangeError);
   const is = (errno: number) => {

@@ -1,6 +1,6 @@
 import { NetlinkSocket } from 'nftables-napi';
 import type { Listener } from '../conntrack/listen.js';
-import { decodeError, NETLINK_NETFILTER } from '../netlink/connection.js';
+import { decodeError, NETLINK_NETFILTER, NLMSG_ERROR } from '../netlink/connection.js';
 import { isNotSupported } from '../netlink/error.js';
 import { type Message, readMessages } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
@@ -19,6 +19,8 @@ const TIMEOUT_MS = 50;
 type Waiting = Map<number, { resolve: () => void; reject: (error: Error) => void }>;
 
 function acknowledge(waiting: Waiting, message: Message, operation: string): void {
+  // Batches of packets end in an NLMSG_DONE, which says nothing here.
+  if (message.type !== NLMSG_ERROR) return;
   const waiter = waiting.get(message.sequence);
   const error = decodeError(message, operation);
   if (error === undefined) waiter?.resolve();

@@ -70,7 +70,7 @@ function* loadBatches(program: Program, present: TableContent): Generator<Batch>
 function switchBatch(program: Program, present: TableContent): Batch {
   const batch = new Batch();
   for (const chain of program.fixed) batch.addChain(chain);
-  for (const { name } of program.fixed) if (present.chains.has(name)) batch.flushChain(name);
+  for (const { name } of program.fixed) batch.flushChain(name);
   for (const chain of program.fixed) batch.addRules(chain);
   const previous = generationOf(present);
   if (previous !== undefined && previous !== program.generation)
@@ -88,6 +88,8 @@ export class Applier {
   #present: TableContent = { chains: new Set(), maps: new Set(), counters: new Set() };
   /** What must stay. Undefined: not known, after a lost answer or at the start. */
   #inForce: TableContent | undefined;
+  /** When content left force, by its name; names of different kinds differ. */
+  readonly #retiredMs = new Map<string, number>();
 
   constructor(kernel: NftKernel) {
     this.#kernel = kernel;
@@ -96,6 +98,7 @@ export class Applier {
   /** Looks at what another process, or a change by hand, left behind. Gives the generation that was in force. */
   async takeOver(): Promise<number | undefined> {
     this.#inForce = undefined;
+    this.#retiredMs.clear();
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }
@@ -126,19 +129,23 @@ export class Applier {
       maps: this.#present.maps.union(wanted.maps),
       counters: this.#present.counters.union(wanted.counters),
     };
+    this.#retire(wanted);
   }
 
   /**
-   * Deletes what is not in force. To be called a second or more after the switch: before Linux 6.2 a deleted map
-   * lets go of its chains late, and packets may still be on their way through the old content. Gives whether
-   * anything is left for a later call.
+   * Deletes what left force at least so long ago. A second or more is needed under traffic: before Linux 6.2 a
+   * deleted map lets go of its chains late, and packets may still be on their way through the old content. Gives
+   * whether anything is left for a later call.
    */
-  async collect(): Promise<boolean> {
+  async collect(ageMs = 0): Promise<boolean> {
     if (this.#inForce === undefined) return false;
-    const chains = [...this.#present.chains.difference(this.#inForce.chains)];
-    const maps = [...this.#present.maps.difference(this.#inForce.maps)];
-    const counters = [...this.#present.counters.difference(this.#inForce.counters)];
-    if (chains.length + maps.length + counters.length === 0) return false;
+    const now = performance.now();
+    const isDue = (name: string) => now - (this.#retiredMs.get(name) ?? 0) >= ageMs;
+    const garbage = (kind: keyof TableContent) => [...this.#present[kind].difference(this.#inForce![kind])];
+    const chains = garbage('chains').filter(isDue);
+    const maps = garbage('maps').filter(isDue);
+    const counters = garbage('counters').filter(isDue);
+    if (chains.length + maps.length + counters.length === 0) return this.#retiredMs.size > 0;
     const unbind = new Batch();
     for (const name of chains) unbind.flushChain(name);
     for (const name of maps) unbind.deleteMap(name);
@@ -153,7 +160,23 @@ export class Applier {
       if (isBusy(error)) return true;
       throw error;
     }
-    this.#present = this.#inForce;
-    return false;
+    this.#present = {
+      chains: this.#present.chains.difference(new Set(chains)),
+      maps: this.#present.maps.difference(new Set(maps)),
+      counters: this.#present.counters.difference(new Set(counters)),
+    };
+    for (const name of [...chains, ...maps, ...counters]) this.#retiredMs.delete(name);
+    return this.#retiredMs.size > 0;
+  }
+
+  /** Notes when content left force. */
+  #retire(wanted: TableContent): void {
+    const now = performance.now();
+    for (const kind of ['chains', 'maps', 'counters'] as const) {
+      for (const name of this.#present[kind]) {
+        if (wanted[kind].has(name)) this.#retiredMs.delete(name);
+        else if (!this.#retiredMs.has(name)) this.#retiredMs.set(name, now);
+      }
+    }
   }
 }

@@ -78,7 +78,7 @@ const MARK_BYTES = 4;
 /** `NFT_DATA_VERDICT`. */
 const VERDICT_TYPE = 0xffffff00;
 /** `NFT_OBJECT_COUNTER`. */
-const OBJECT_COUNTER = 1;
+export const OBJECT_COUNTER = 1;
 
 /** Elements of one message stay below the 65,535 bytes of a nested attribute, with room for the last of them. */
 const ELEMENTS_BYTES_MAX = 60_000;

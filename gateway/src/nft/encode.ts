@@ -285,6 +285,10 @@ const ENCODE: {
     LOAD[field](to);
     to.compare(CMP_EQ, matchedValue(field, value));
   },
+  matchNot: (to, { field, value }) => {
+    LOAD[field](to);
+    to.compare(CMP_NEQ, matchedValue(field, value));
+  },
   matchMasked: (to, { field, mask, value }) => {
     LOAD[field](to);
     to.bitwise(hostU32(mask), hostU32(0));
@@ -317,6 +321,10 @@ const ENCODE: {
     to.meta(META_MARK);
     to.or(value);
     to.setMeta(META_MARK);
+  },
+  setCtMark: (to, { value }) => {
+    to.immediate(hostU32(value));
+    to.setCt(CT_MARK);
   },
   setCtMarkFromMark: (to, { value }) => {
     to.meta(META_MARK);

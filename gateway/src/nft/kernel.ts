@@ -1,14 +1,15 @@
 import type { NetlinkConnection } from '../netlink/connection.js';
-import { isNotFound } from '../netlink/error.js';
+import { isInterrupted, isNotFound } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { type Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
+import { type Batch, NFPROTO_INET, NFT_MSG, OBJECT_COUNTER } from './batch.js';
 import { TABLE } from './program.js';
 
 const NLM_F_REQUEST = 0x1;
 const NLM_F_ACK = 0x4;
 const NLM_F_DUMP = 0x300;
 const NFGENMSG_BYTES = 4;
+const DUMP_TRIES_MAX = 20;
 
 /** Names of what our table holds in the kernel. */
 export interface TableContent {
@@ -25,6 +26,7 @@ export interface CounterValue {
 
 /** `enum nft_object_attributes`, `enum nft_counter_attributes`. */
 const NFTA_OBJ_NAME = 2;
+const NFTA_OBJ_TYPE = 3;
 const NFTA_OBJ_DATA = 4;
 const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
@@ -57,7 +59,18 @@ export class NftKernel {
     });
   }
 
+  /** Lists our table's objects; again and again where they change meanwhile. */
   async #dump(operation: string, type: number): Promise<Attributes[]> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#dumpOnce(operation, type);
+      } catch (error) {
+        if (!isInterrupted(error) || tries === DUMP_TRIES_MAX) throw error;
+      }
+    }
+  }
+
+  async #dumpOnce(operation: string, type: number): Promise<Attributes[]> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter()
       .beginMessage({ type, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence })
@@ -103,7 +116,7 @@ export class NftKernel {
     return {
       chains: await names('list chains', NFT_MSG.getChain, NFTA_CHAIN_NAME),
       maps: await names('list maps', NFT_MSG.getSet, NFTA_SET_NAME),
-      counters: await names('list counters', NFT_MSG.getObj, NFTA_OBJ_NAME),
+      counters: new Set((await this.counters()).keys()),
     };
   }
 
@@ -111,6 +124,7 @@ export class NftKernel {
   async counters(): Promise<ReadonlyMap<string, CounterValue>> {
     const values = new Map<string, CounterValue>();
     for (const attributes of await this.#dump('read counters', NFT_MSG.getObj)) {
+      if (attributes.u32be(NFTA_OBJ_TYPE) !== OBJECT_COUNTER) continue;
       const data = attributes.nested(NFTA_OBJ_DATA);
       values.set(attributes.string(NFTA_OBJ_NAME)!, {
         packets: data?.u64be(NFTA_COUNTER_PACKETS) ?? 0n,

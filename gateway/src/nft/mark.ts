@@ -24,6 +24,9 @@ export const GENERATION_MAX = GENERATION_MASK >>> RULE_BITS;
 /** The bit of the packet mark without which the guard's routing rule lets nothing pass. */
 export const GUARD_BIT = 0x8000_0000;
 
+/** The bit of the packet mark that only a permit sets: without it the gate, a chain behind the others, drops. */
+export const PASS_BIT = 0x4000_0000;
+
 export interface Mark {
   readonly generation: number;
   readonly rule: number;

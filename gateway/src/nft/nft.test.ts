@@ -59,6 +59,12 @@ const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
     [{ kind: 'log', prefix: 'deny', group: 1, snaplenBytes: 128 }],
     [tcp, { kind: 'rejectTcpReset' }],
     [{ kind: 'rejectAdminProhibited' }],
+    [
+      { kind: 'matchState', states: ['related'] },
+      { kind: 'matchNot', field: 'l4proto', value: 1 },
+      { kind: 'matchNot', field: 'l4proto', value: 58 },
+      { kind: 'setCtMark', value: 0 },
+    ],
   ],
   nat: [
     [{ kind: 'masquerade' }],
@@ -70,6 +76,7 @@ const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
 /** Every kind and field that a rule can have, so that one which is new fails to compile until it is tried. */
 const KINDS: Readonly<Record<Statement['kind'], true>> = {
   match: true,
+  matchNot: true,
   matchMasked: true,
   matchState: true,
   matchNotBareSyn: true,
@@ -77,6 +84,7 @@ const KINDS: Readonly<Record<Statement['kind'], true>> = {
   setMark: true,
   setMarkFromMap: true,
   orMark: true,
+  setCtMark: true,
   setCtMarkFromMark: true,
   verdictMap: true,
   counter: true,

@@ -36,6 +36,7 @@ const STATEMENT_TEXT: {
   readonly [Kind in Statement['kind']]: (statement: StatementOf<Kind>) => string;
 } = {
   match: ({ field, value }) => `${FIELD_TEXT[field]} ${printValue(field, value)}`,
+  matchNot: ({ field, value }) => `${FIELD_TEXT[field]} != ${printValue(field, value)}`,
   matchMasked: ({ field, mask, value }) => `${FIELD_TEXT[field]} & ${hex(mask)} == ${hex(value)}`,
   matchState: ({ states }) => `ct state ${states.join(',')}`,
   matchNotBareSyn: () => 'tcp flags & (fin | syn | rst | ack) != syn',
@@ -43,6 +44,7 @@ const STATEMENT_TEXT: {
   setMark: ({ value }) => `meta mark set ${hex(value)}`,
   setMarkFromMap: ({ field, map }) => `meta mark set ${FIELD_TEXT[field]} map @${map}`,
   orMark: ({ value }) => `meta mark set meta mark | ${hex(value)}`,
+  setCtMark: ({ value }) => `ct mark set ${hex(value)}`,
   setCtMarkFromMark: ({ value }) => `ct mark set meta mark | ${hex(value)}`,
   verdictMap: ({ field, map }) => `${FIELD_TEXT[field]} vmap @${map}`,
   counter: ({ name }) => `counter name "${name}"`,

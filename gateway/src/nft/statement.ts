@@ -29,6 +29,7 @@ export type Verdict =
 /** One part of a rule, in the words of nft. A rule goes on to its next statement only where this one matches. */
 export type Statement =
   | { readonly kind: 'match'; readonly field: Field; readonly value: string | number }
+  | { readonly kind: 'matchNot'; readonly field: Field; readonly value: string | number }
   /** `FIELD and MASK == VALUE`, on a mark. */
   | {
       readonly kind: 'matchMasked';
@@ -48,6 +49,7 @@ export type Statement =
   /** `meta mark set FIELD map @MAP`; where the map has no such key the rule ends. */
   | { readonly kind: 'setMarkFromMap'; readonly field: Field; readonly map: string }
   | { readonly kind: 'orMark'; readonly value: number }
+  | { readonly kind: 'setCtMark'; readonly value: number }
   /** `ct mark set meta mark or VALUE`. */
   | { readonly kind: 'setCtMarkFromMark'; readonly value: number }
   /** `FIELD vmap @MAP`; where the map has no such key the rule ends. */

@@ -5,8 +5,16 @@ import type { GroupPrefixes } from './evaluate.js';
 import type { PolicyInForce, RuleInForce } from './in-force.js';
 import { type ClassInterval, type Partition, partition, type SideGroup } from './partition.js';
 
-/** Bounds on what one policy may make of the kernel; over them a policy is refused by name. */
-export const CLASSIFY_LIMITS = { classesMax: 65_536, pairsMax: 4_000_000, listsMax: 65_536 } as const;
+/**
+ * Bounds on what one policy may make of the kernel; over them a policy is refused by name. `listRules` are the rules
+ * of all lists, each as often as lists hold it.
+ */
+export const CLASSIFY_LIMITS = {
+  classesMax: 65_536,
+  pairsMax: 4_000_000,
+  listsMax: 65_536,
+  listRulesMax: 2_000_000,
+} as const;
 
 /** A policy needs more classes, pairs or lists than the kernel program may hold. */
 export class PolicyTooLargeError extends RangeError {
@@ -114,6 +122,7 @@ export function classify(
 
   const listNumbers = new Numbering();
   const lists: RuleInForce[][] = [];
+  let listRules = 0;
   const rows = sources.classes.map((source) =>
     destinations.classes.map((destination) => {
       const list: RuleInForce[] = [];
@@ -123,12 +132,15 @@ export function classify(
         if (decidesAll(rule)) break;
       }
       const number = listNumbers.of(list.map((rule) => rule.number).join());
-      lists[number] ??= list;
+      if (number === lists.length) {
+        lists.push(list);
+        listRules += list.length;
+        refuseOver('listsMax', lists.length);
+        refuseOver('listRulesMax', listRules);
+      }
       return number;
     }),
   );
-  refuseOver('listsMax', lists.length);
-
   const rowNumbers = new Numbering();
   const sourceNumbers = rows.map((row) => rowNumbers.of(row.join()));
   const distinctRows = firstOfEach(sourceNumbers).map((index) => rows[index]!);

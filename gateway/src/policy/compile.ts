@@ -6,12 +6,7 @@ import type { Chain, MapElement, MarkMap, NftMap, Program, VerdictMap } from '..
 import { counter, goto, jump, match, type Rule, type Statement, type Verdict } from '../nft/statement.js';
 import { type Classification, classify } from './classify.js';
 import type { Decision, GroupPrefixes } from './evaluate.js';
-import {
-  DROP_COUNTERS,
-  fixedChains,
-  type GatewayInterfaces,
-  type TopMaps,
-} from './fixed-chains.js';
+import { DROP_COUNTERS, fixedChains, type GatewayInterfaces, type TopMaps } from './fixed-chains.js';
 import { type NumberedRule, type PolicyInForce, PROTOCOLS_ICMP } from './in-force.js';
 import type { ClassInterval } from './partition.js';
 import { type PortTable, type ServiceInterval, serviceTable } from './services.js';
@@ -54,11 +49,12 @@ export function ruleCounters(rule: NumberedRule): { readonly decided: string; re
   return { decided: `decided_${key}`, suppressed: `suppressed_${key}` };
 }
 
-const newConnection: Statement = { kind: 'matchState', states: ['new'] };
+/** Not one that is judged again: while nobody answers, the state stays `new`, but its mark is the last judgement's. */
+const newConnection: readonly Statement[] = [{ kind: 'matchState', states: ['new'] }, match('ctMark', 0)];
 
 function finalRules(rule: NumberedRule): Rule[] {
   const { decided, suppressed } = ruleCounters(rule);
-  const head: Rule[] = [[newConnection, counter(decided)], [{ kind: 'setMark', value: rule.number }]];
+  const head: Rule[] = [[...newConnection, counter(decided)], [{ kind: 'setMark', value: rule.number }]];
   switch (rule.action) {
     case 'PERMIT':
       return [...head, [goto('permitted')]];
@@ -79,7 +75,7 @@ function finalRules(rule: NumberedRule): Rule[] {
 
 function monitorRule(rule: NumberedRule): Rule {
   return [
-    newConnection,
+    ...newConnection,
     counter(ruleCounters(rule).decided),
     { kind: 'setMark', value: rule.number },
     jump('monitored'),
@@ -140,6 +136,9 @@ function element<Data>({ first, last }: ServiceInterval<unknown>, data: Data): M
   return { first: BigInt(first), last: BigInt(last), data };
 }
 
+/** Ends chains that are reached by `goto`: a lookup that missed is counted, and the base chain's policy counts nothing. */
+const missed: Rule = [goto('unclassified')];
+
 function portsVerdict(content: Content, { protocol, ports }: PortTable): Verdict {
   const map = content.verdictMap(
     `ports_${protocol}`,
@@ -147,13 +146,15 @@ function portsVerdict(content: Content, { protocol, ports }: PortTable): Verdict
     ports.map((interval) => element(interval, content.decision(interval.to))),
   );
   // An ICMP error about a connection is judged as the connection is, by its original tuple.
-  const chain = content.chain(
-    `by_port_${protocol}`,
-    [protocol, ...PROTOCOLS_ICMP].map((l4proto) => [
-      match('l4proto', l4proto),
-      { kind: 'verdictMap', field: 'ctOriginalDestinationPort', map },
-    ]),
-  );
+  const chain = content.chain(`by_port_${protocol}`, [
+    ...[protocol, ...PROTOCOLS_ICMP].map(
+      (l4proto): Rule => [
+        match('l4proto', l4proto),
+        { kind: 'verdictMap', field: 'ctOriginalDestinationPort', map },
+      ],
+    ),
+    missed,
+  ]);
   return { kind: 'goto', chain };
 }
 
@@ -175,7 +176,7 @@ function listChain(content: Content, rules: Classification['lists'][number], pol
       ),
     ),
   );
-  return content.chain('list', [[{ kind: 'verdictMap', field: 'ctOriginalProtocol', map }]]);
+  return content.chain('list', [[{ kind: 'verdictMap', field: 'ctOriginalProtocol', map }], missed]);
 }
 
 const single = <Data>(key: number, data: Data): MapElement<Data> => ({

@@ -1,7 +1,8 @@
 import type { Address } from '../net/address.js';
-import { encodeMark, GENERATION_MASK, GUARD_BIT } from '../nft/mark.js';
+import { encodeMark, GENERATION_MASK, GUARD_BIT, PASS_BIT } from '../nft/mark.js';
 import type { Chain } from '../nft/program.js';
 import { accept, counter, drop, goto, match, type Rule, type Statement } from '../nft/statement.js';
+import { PROTOCOLS_ICMP } from './in-force.js';
 
 /** Where packets come in and go out, from the configuration. */
 export interface GatewayInterfaces {
@@ -45,7 +46,10 @@ const ECHO_REQUEST_6 = 128;
 
 const PRIORITY_RAW = -300;
 const PRIORITY_FILTER = 0;
+const PRIORITY_GATE = 10;
 const PRIORITY_SRCNAT = 100;
+
+const pass: Statement = { kind: 'setMark', value: PASS_BIT };
 
 const log = (reason: LogReason): Statement => ({
   kind: 'log',
@@ -114,7 +118,13 @@ function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: To
       ...lambda.map(
         (name): Rule => [match('iifname', name), { kind: 'matchNoReversePath' }, goto('spoofed')],
       ),
-      [{ kind: 'matchMasked', field: 'ctMark', mask: GENERATION_MASK, value: judged }, accept],
+      // What a conntrack helper expected inherits the mark of the connection that announced it, unjudged.
+      [
+        { kind: 'matchState', states: ['related'] },
+        ...PROTOCOLS_ICMP.map((value): Statement => ({ kind: 'matchNot', field: 'l4proto', value })),
+        { kind: 'setCtMark', value: 0 },
+      ],
+      [{ kind: 'matchMasked', field: 'ctMark', mask: GENERATION_MASK, value: judged }, pass, accept],
       [{ kind: 'matchState', states: ['invalid', 'untracked'] }, goto('invalid')],
       [
         { kind: 'matchState', states: ['new'] },
@@ -128,6 +138,20 @@ function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: To
     ],
   };
 }
+
+/** Lets pass what `forward` permitted. Without `forward`, by whatever hand, nothing has. */
+const gateChain: Chain = {
+  name: 'gate',
+  base: { type: 'filter', hook: 'forward', priority: PRIORITY_GATE, policy: 'drop' },
+  rules: [
+    [
+      { kind: 'matchMasked', field: 'mark', mask: PASS_BIT, value: PASS_BIT },
+      { kind: 'setMark', value: 0 },
+      accept,
+    ],
+    [counter(dropCounter('unclassified')), drop],
+  ],
+};
 
 /** The places where verdicts are given, and the only ones that know the generation. */
 function verdictChains(generation: number): Chain[] {
@@ -144,7 +168,7 @@ function verdictChains(generation: number): Chain[] {
   return [
     {
       name: 'permitted',
-      rules: [[{ kind: 'setCtMarkFromMark', value }], [{ kind: 'setMark', value: 0 }, accept]],
+      rules: [[{ kind: 'setCtMarkFromMark', value }], [pass, accept]],
     },
     { name: 'denied', rules: [dropped('deny')] },
     { name: 'denied_logged', rules: [withGeneration, [log('deny')], dropped('deny')] },
@@ -191,6 +215,7 @@ export function fixedChains(input: {
     ...guardChains(input.interfaces),
     ...inputChains(input.interfaces),
     forwardChain(input.interfaces, input.generation, input.top),
+    gateChain,
     ...snatChains(input.interfaces),
   ];
 }

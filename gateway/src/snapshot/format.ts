@@ -8,6 +8,8 @@ export const SNAPSHOT_FORMAT = 'sluice.snapshot/1';
 export const SNAPSHOT_LIMITS = {
   manifestBytesMax: 16 << 20,
   bodyBytesMax: 16 << 20,
+  /** Of all bodies together. */
+  bodiesBytesMax: 128 << 20,
   groupsMax: 1_000,
   rulesMax: 10_000,
   prefixesMax: 1_000_000,

@@ -3,9 +3,9 @@ import { watch } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../log.js';
+import { openSnapshotFolder, storeSnapshot } from './folder.js';
 import { MANIFEST_FILE } from './format.js';
 import { readSnapshot, type Snapshot, SnapshotError } from './read.js';
-import { openSnapshotFolder, storeSnapshot } from './folder.js';
 
 /** How often the manifest is looked at where no notification tells of its change. */
 const POLL_MS = 2_000;
@@ -112,7 +112,7 @@ export class SnapshotKeeper {
       if (digest(newest) === digest(snapshot)) return;
       if (snapshot.revision <= newest.revision) {
         throw new SnapshotError(
-          `Cannot take snapshot: its revision is ${snapshot.revision}, the newest is ${newest.revision} and revisions only grow`,
+          `Cannot take snapshot: its revision is ${snapshot.revision}, the newest is ${newest.revision} and revisions only grow; to start over, stop the gateway and remove ${this.#options.lastGood}`,
         );
       }
     }

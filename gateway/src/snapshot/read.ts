@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { type Prefix, parsePrefix } from '../net/prefix.js';
@@ -44,10 +44,19 @@ export class SnapshotError extends Error {
 const refuse = (what: string, cause?: unknown) =>
   new SnapshotError(`Cannot read snapshot: ${what}`, { cause });
 
+/** Reads a regular file, as long as it is when it is opened: no pipe or device can hold the gateway up. */
 async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> {
-  const { size } = await stat(path);
-  if (size > bytesMax) throw refuse(`${path} has ${size} bytes, the limit is ${bytesMax}`);
-  return readFile(path);
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  try {
+    const stats = await handle.stat();
+    if (!stats.isFile()) throw refuse(`${path} is not a regular file`);
+    if (stats.size > bytesMax) throw refuse(`${path} has ${stats.size} bytes, the limit is ${bytesMax}`);
+    const bytes = Buffer.alloc(stats.size);
+    const { bytesRead } = await handle.read(bytes);
+    return bytes.subarray(0, bytesRead);
+  } finally {
+    await handle.close();
+  }
 }
 
 /** Parses JSON against a schema. */
@@ -111,6 +120,7 @@ function checkReferences(policy: Policy, groups: ReadonlyMap<string, SnapshotGro
 /** Reads bodies by digest, each once, and checks that they are what their name says. */
 class BodyReader {
   readonly bodies = new Map<string, Uint8Array>();
+  #bytes = 0;
   readonly #folder: string;
 
   constructor(folder: string) {
@@ -122,6 +132,12 @@ class BodyReader {
     if (known !== undefined) return known;
     const bytes = await readBounded(join(this.#folder, digest), SNAPSHOT_LIMITS.bodyBytesMax);
     if (bodyDigest(bytes) !== digest) throw refuse(`body ${digest} does not have this digest`);
+    this.#bytes += bytes.length;
+    if (this.#bytes > SNAPSHOT_LIMITS.bodiesBytesMax) {
+      throw refuse(
+        `its bodies have more than ${SNAPSHOT_LIMITS.bodiesBytesMax} bytes, the limit of all together`,
+      );
+    }
     this.bodies.set(digest, bytes);
     return bytes;
   }
@@ -129,9 +145,11 @@ class BodyReader {
   async group({ name, resolved, prefixCount, bodies }: Manifest['groups'][number]): Promise<SnapshotGroup> {
     const what = `group ${JSON.stringify(name)}`;
     const prefixes: Prefix[] = [];
+    checkDuplicates(bodies, `bodies of ${what}`);
     for (const digest of bodies) {
       const body = parseAs(groupBodySchema, await this.read(digest), `body ${digest} of ${what}`);
-      prefixes.push(...parsePrefixes(body.prefixes, what));
+      for (const prefix of parsePrefixes(body.prefixes, what)) prefixes.push(prefix);
+      if (prefixes.length > prefixCount) break;
     }
     if (prefixes.length !== prefixCount) {
       throw refuse(`${what} has ${prefixes.length} prefixes, its manifest says ${prefixCount}`);

@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 
-/** Echo servers: `serve.js tcp:ADDRESS:PORT udp:ADDRESS:PORT …`. Prints "ready" when all of them listen. */
+/** Echo servers: `serve.js tcp|ADDRESS|PORT udp|ADDRESS|PORT …`. Prints "ready" when all of them listen. */
 for (const argument of process.argv.slice(2)) {
   const [protocol, host, port] = argument.split('|') as [string, string, string];
   if (protocol === 'tcp') {

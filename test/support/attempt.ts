@@ -43,5 +43,7 @@ function udp({ from, to, port }: Attempt): Promise<boolean> {
 
 /** Makes the attempts given as JSON, all at once, and prints whether each was answered, as JSON. */
 const attempts = JSON.parse(process.argv[2]!) as Attempt[];
-const answered = await Promise.all(attempts.map((attempt) => (attempt.protocol === 'tcp' ? tcp(attempt) : udp(attempt))));
+const answered = await Promise.all(
+  attempts.map((attempt) => (attempt.protocol === 'tcp' ? tcp(attempt) : udp(attempt))),
+);
 process.stdout.write(`${JSON.stringify(answered)}\n`);

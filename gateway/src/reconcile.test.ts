@@ -1,0 +1,318 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { createLog } from './log.js';
+import { ApplyError } from './nft/apply.js';
+import type { Program } from './nft/program.js';
+import { CLASSIFY_LIMITS } from './policy/classify.js';
+import { prefixes, rule } from './policy/fixture.js';
+import type { PolicyInForce } from './policy/in-force.js';
+import type { PolicyRule } from './policy/model.js';
+import { type Applied, Reconciler } from './reconcile.js';
+import type { Snapshot } from './snapshot/read.js';
+
+let revision = 0;
+
+/** A snapshot of these rules between groups a and b. */
+function snapshotOf(...rules: PolicyRule[]): Snapshot {
+  revision++;
+  return {
+    revision,
+    createdAt: '2026-11-01T00:00:00Z',
+    policy: { rules, defaultAction: { action: 'DENY', logging: false } },
+    groups: [
+      { name: 'a', resolved: true, prefixes: prefixes('10.0.1.0/24') },
+      { name: 'b', resolved: true, prefixes: prefixes('10.20.0.0/16') },
+    ],
+    inventory: { functions: [], scopes: [] },
+    manifestBytes: new Uint8Array(),
+    bodies: new Map(),
+  };
+}
+
+/** Instead of the kernel: what it was asked for, and failures on demand. Applications wait while `gate` does. */
+class FakeApplier {
+  readonly programs: Program[] = [];
+  takenOver = 0;
+  collected = 0;
+  readonly failures: Error[] = [];
+  gate: Promise<unknown> = Promise.resolve();
+  found: number | undefined;
+
+  async takeOver(): Promise<number | undefined> {
+    this.takenOver++;
+    return this.found;
+  }
+
+  async apply(program: Program): Promise<void> {
+    this.programs.push(program);
+    await this.gate;
+    const failure = this.failures.shift();
+    if (failure !== undefined) throw failure;
+  }
+
+  async collect(): Promise<boolean> {
+    this.collected++;
+    return false;
+  }
+
+  /** Keeps applications waiting until the returned function is called. */
+  hold(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.gate = promise;
+    return resolve;
+  }
+}
+
+class Stand {
+  readonly applier = new FakeApplier();
+  readonly applied: Applied[] = [];
+  readonly failed: string[] = [];
+  readonly switched: [generation: number, policy: PolicyInForce][] = [];
+  readonly reconciler: Reconciler;
+  now = new Date('2026-11-01T00:00:00Z');
+
+  constructor(t: Test) {
+    this.reconciler = new Reconciler({
+      applier: this.applier,
+      interfaces: { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false },
+      ownAddresses: () => [],
+      generationsInUse: async () => new Set(),
+      log: createLog({ write: () => {} }),
+      now: () => this.now,
+      onSwitch: (generation, policy) => this.switched.push([generation, policy]),
+      onApplied: (applied) => this.applied.push(applied),
+      onFailed: (stage) => this.failed.push(stage),
+    });
+    t.teardown(() => this.reconciler.stop());
+  }
+
+  /** Waits for the n-th success or failure. */
+  async until(list: 'applied' | 'failed' | 'programs', count: number): Promise<void> {
+    const lengthOf = () => (list === 'programs' ? this.applier.programs : this[list]).length;
+    while (lengthOf() < count) await delay(1);
+  }
+
+  /** Lets everything happen that is not waiting for time to pass. */
+  async settle(): Promise<void> {
+    for (let turns = 0; turns < 20; turns++) await delay(0);
+  }
+
+  get generations(): number[] {
+    return this.applier.programs.map(({ generation }) => generation);
+  }
+}
+
+const permit = (name: string, more: Partial<PolicyRule> = {}) => rule(name, 'a', 'b', more);
+const contentNames = ({ chains, maps }: Program) => new Set([...chains, ...maps].map(({ name }) => name));
+const ENOBUFS = new Error('Cannot commit batch: ENOBUFS');
+
+t.test('without a snapshot the closed program is applied, and then what is wanted', async (t) => {
+  const stand = new Stand(t);
+  stand.applier.found = 41;
+  t.equal(stand.reconciler.isCurrent, false);
+  await stand.reconciler.start(undefined);
+  t.equal(stand.reconciler.isCurrent, true);
+  t.strictSame(stand.generations, [42], 'after the generation that was found');
+  t.strictSame([...contentNames(stand.applier.programs[0]!)], []);
+  const snapshot = snapshotOf(permit('one'));
+  stand.reconciler.want(snapshot);
+  t.equal(stand.reconciler.isCurrent, false);
+  await stand.until('applied', 2);
+  t.equal(stand.reconciler.isCurrent, true);
+  t.strictSame(stand.generations, [42, 43]);
+  t.match(stand.reconciler.applied, { generation: 43, snapshot, policy: { rules: [{ name: 'one' }] } });
+  t.strictSame(
+    stand.switched.map(([generation]) => generation),
+    [42, 43],
+    'said before the switch',
+  );
+  t.equal(stand.applier.takenOver, 1);
+});
+
+t.test('content that is in the kernel already is not written again', async (t) => {
+  const stand = new Stand(t);
+  await stand.reconciler.start(snapshotOf(permit('one')));
+  const same = snapshotOf(permit('one', { priority: 77, logging: false, description: 'new' }));
+  stand.reconciler.want(same);
+  await stand.until('applied', 2);
+  t.strictSame(stand.generations, [1]);
+  t.match(stand.reconciler.applied, { generation: 1, snapshot: same, policy: { rules: [{ priority: 77 }] } });
+  const [generation, policy] = stand.switched.at(-1)!;
+  t.equal(generation, 1);
+  t.match(policy.rules, [{ priority: 77, logging: false }], 'what the marks mean is new all the same');
+  t.equal(stand.reconciler.isCurrent, true);
+});
+
+t.test('a failure is told and tried again under other names; until then it is not ready', async (t) => {
+  const stand = new Stand(t);
+  await stand.reconciler.start(snapshotOf(permit('one')));
+  stand.applier.failures.push(new ApplyError('load', ENOBUFS), new ApplyError('switch', ENOBUFS), ENOBUFS);
+  const seen: boolean[] = [];
+  const { applier, reconciler } = stand;
+  const apply = applier.apply.bind(applier);
+  applier.apply = async (program) => {
+    await apply(program).finally(() => seen.push(reconciler.isCurrent));
+    seen.push(reconciler.isCurrent);
+  };
+  const takenOver = applier.takenOver;
+  reconciler.want(snapshotOf(permit('two')));
+  await stand.until('applied', 2);
+  t.strictSame(stand.failed, ['load', 'switch', 'compile']);
+  t.strictSame(stand.generations, [1, 2, 3, 4, 5]);
+  t.equal(seen.includes(true), false, 'while it tried');
+  t.equal(reconciler.isCurrent, true);
+  t.equal(applier.takenOver, takenOver + 1, 'an error of unknown kind: who knows what the table holds');
+  const names = applier.programs.slice(1).map(contentNames);
+  for (const [index, earlier] of names.entries()) {
+    for (const later of names.slice(index + 1)) t.equal(earlier.intersection(later).size, 0, 'no name twice');
+  }
+});
+
+t.test('drift has everything written again, and it is not ready meanwhile', async (t) => {
+  for (const snapshot of [snapshotOf(permit('one')), undefined]) {
+    const stand = new Stand(t);
+    const { applier, reconciler } = stand;
+    await reconciler.start(snapshot);
+    const release = applier.hold();
+    reconciler.drifted();
+    t.equal(reconciler.isCurrent, false);
+    await stand.until('programs', 2);
+    t.equal(reconciler.isCurrent, false, 'under way');
+    t.equal(reconciler.applied?.generation, 1, 'what was last in force is still told');
+    applier.failures.push(new ApplyError('load', ENOBUFS));
+    release();
+    await stand.until('applied', 2);
+    t.equal(applier.takenOver, 2);
+    t.strictSame(
+      stand.generations,
+      [1, 2, 3],
+      snapshot === undefined ? 'the closed program too' : 'the policy',
+    );
+    t.equal(reconciler.isCurrent, true);
+  }
+});
+
+t.test('drift during an application: once more', async (t) => {
+  for (const snapshot of [snapshotOf(permit('one')), undefined]) {
+    const stand = new Stand(t);
+    const { applier, reconciler } = stand;
+    await reconciler.start(snapshot);
+    const release = applier.hold();
+    reconciler.drifted();
+    await stand.until('programs', 2);
+    reconciler.drifted();
+    release();
+    await stand.until('applied', 3);
+    t.strictSame(stand.generations, [1, 2, 3]);
+    t.equal(applier.takenOver, 3);
+  }
+});
+
+t.test('of several snapshots that arrive during an application the newest is next', async (t) => {
+  const stand = new Stand(t);
+  await stand.reconciler.start(snapshotOf(permit('one')));
+  const release = stand.applier.hold();
+  stand.reconciler.want(snapshotOf(permit('two')));
+  await stand.until('programs', 2);
+  for (const name of ['three', 'four']) stand.reconciler.want(snapshotOf(permit(name)));
+  const newest = snapshotOf(permit('five'));
+  stand.reconciler.want(newest);
+  release();
+  await stand.until('applied', 3);
+  await stand.settle();
+  t.strictSame(
+    stand.applied.map(({ policy }) => policy.rules[0]?.name),
+    ['one', 'two', 'five'],
+  );
+  t.equal(stand.applied.at(-1)?.snapshot, newest);
+  t.equal(stand.reconciler.isCurrent, true);
+});
+
+t.test('a rule ends by itself', async (t) => {
+  const stand = new Stand(t);
+  const expires = '2026-11-01T00:00:00.020Z';
+  const snapshot = snapshotOf(
+    permit('short', { expires }),
+    permit('long', { expires: '2027-01-01T00:00:00Z' }),
+  );
+  await stand.reconciler.start(snapshot);
+  stand.now = new Date(expires);
+  await stand.until('applied', 2);
+  t.strictSame(
+    stand.applied.map(({ policy }) => policy.rules.map(({ name }) => name)),
+    [['short', 'long'], ['long']],
+  );
+  t.equal(stand.applied[1]?.snapshot, snapshot);
+  await stand.settle();
+  t.equal(stand.applied.length, 2, 'far expiries, and clocks that go on, wake nobody');
+});
+
+t.test('a policy over a limit is told and waited on, not tried again', async (t) => {
+  const stand = new Stand(t);
+  await stand.reconciler.start(snapshotOf(permit('one')));
+  const count = CLASSIFY_LIMITS.classesMax + 1;
+  const many = Array.from(
+    { length: count },
+    (_, index) => `10.${index >> 12}.${(index >> 4) & 255}.${(index & 15) * 16}/32`,
+  );
+  const groups = Array.from({ length: 17 }, (_, bit) => ({
+    name: `g${bit}`,
+    resolved: true,
+    prefixes: prefixes(...many.filter((_, index) => (index >> bit) & 1)),
+  }));
+  const tooLarge = {
+    ...snapshotOf(...groups.map(({ name }) => rule(name, name, name, { protocol: 'TCP' }))),
+    groups,
+  };
+  stand.reconciler.want(tooLarge);
+  await stand.until('failed', 1);
+  t.strictSame([stand.failed, stand.reconciler.isCurrent], [['compile'], false]);
+  await delay(300);
+  t.equal(stand.failed.length, 1);
+  stand.reconciler.want(snapshotOf(permit('two')));
+  await stand.until('applied', 2);
+  t.equal(stand.reconciler.isCurrent, true);
+});
+
+t.test('old content is collected when packets have left it', async (t) => {
+  const stand = new Stand(t);
+  await stand.reconciler.start(snapshotOf(permit('one')));
+  await stand.settle();
+  t.equal(stand.applier.collected, 0, 'not at once');
+  while (stand.applier.collected === 0) await delay(20);
+  t.equal(stand.applied.length, 1);
+});
+
+t.test('stop waits for what is under way, and nothing happens afterwards', async (t) => {
+  const stand = new Stand(t);
+  const { applier, reconciler } = stand;
+  await reconciler.start(snapshotOf(permit('one')));
+  const release = applier.hold();
+  reconciler.want(snapshotOf(permit('two', { expires: '2026-11-01T00:00:00.005Z' })));
+  await stand.until('programs', 2);
+  let isStopped = false;
+  const stopping = reconciler.stop().then(() => {
+    isStopped = true;
+  });
+  await stand.settle();
+  t.equal(isStopped, false);
+  release();
+  await stopping;
+  t.equal(stand.applied.length, 2);
+  reconciler.want(snapshotOf(permit('three')));
+  await stand.settle();
+  t.equal(applier.programs.length, 2);
+  t.strictSame(
+    process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout'),
+    [],
+    'no timer is left',
+  );
+});
+
+t.test('a start that fails is an error', async (t) => {
+  const stand = new Stand(t);
+  stand.applier.failures.push(new ApplyError('load', ENOBUFS));
+  await t.rejects(stand.reconciler.start(snapshotOf(permit('one'))), ApplyError);
+  t.equal(stand.reconciler.isCurrent, false);
+  t.equal(stand.reconciler.applied, undefined);
+});

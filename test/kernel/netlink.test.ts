@@ -1,0 +1,310 @@
+import '../support/own-namespace.js';
+import { mock } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
+import { SocketClosedError } from 'nftables-napi';
+import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
+import { NetlinkError, UnknownOutcomeError } from 'sluice-gateway/netlink/error.js';
+import { Applier, ApplyError } from 'sluice-gateway/nft/apply.js';
+import { Batch } from 'sluice-gateway/nft/batch.js';
+import { NftKernel } from 'sluice-gateway/nft/kernel.js';
+import type { Chain, MarkMap, Program } from 'sluice-gateway/nft/program.js';
+import { goto, type Rule } from 'sluice-gateway/nft/statement.js';
+import t, { type Test } from 'tap';
+import { compileAll, inForce, prefixes, rule } from '../support/load.js';
+import { here } from '../support/namespace.js';
+
+const nft = (...args: string[]) => here.run('nft', args);
+const ruleset = () => nft('list', 'ruleset');
+const chain = (name: string) => ({ name, rules: [] });
+
+function open(t: Test): { connection: NetlinkConnection; kernel: NftKernel } {
+  nft('flush', 'ruleset');
+  const connection = new NetlinkConnection(NETLINK_NETFILTER);
+  t.teardown(() => connection.close());
+  return { connection, kernel: new NftKernel(connection) };
+}
+
+/** What a promise was rejected with. */
+async function rejection(promise: Promise<unknown>): Promise<Error> {
+  return promise.then(
+    () => {
+      throw new Error('Cannot go on: it was not rejected');
+    },
+    (error: Error) => error,
+  );
+}
+
+t.test('a transaction takes effect whole or not at all, and an error names the operation', async (t) => {
+  const { kernel } = open(t);
+  const batch = () => new Batch().addTable().addChain(chain('first'));
+  const cases: [string, Batch, Partial<NetlinkError>][] = [
+    [
+      'in the middle',
+      batch().deleteChain('absent').addChain(chain('last')),
+      { operation: 'delete chain "absent"', code: 'ENOENT', offset: 32 },
+    ],
+    [
+      'the first of two',
+      batch()
+        .addRule('first', [goto('absent')])
+        .deleteMap('absent'),
+      { operation: 'add rule to "first"', code: 'ENOENT' },
+    ],
+    [
+      'at the end',
+      batch().deleteCounter('absent'),
+      {
+        operation: 'delete counter "absent"',
+        code: 'ENOENT',
+        message: 'Cannot delete counter "absent": ENOENT',
+      },
+    ],
+    [
+      'with words of the kernel',
+      batch().addChain(chain('x'.repeat(300))),
+      { code: 'ERANGE', kernelMessage: 'Attribute failed policy validation', offset: 32 },
+    ],
+  ];
+  for (const [label, tried, expected] of cases) {
+    const error = await rejection(kernel.commit(tried));
+    t.type(error, NetlinkError);
+    t.match(error, expected, label);
+    t.equal(ruleset(), '', 'nothing is left behind');
+    t.equal(await kernel.hasTable(), false);
+  }
+  await kernel.commit(batch());
+  t.strictSame(await kernel.list(), { chains: new Set(['first']), maps: new Set(), counters: new Set() });
+  await kernel.commit(new Batch());
+});
+
+t.test('names and counters are listed, however many, and those of our table alone', async (t) => {
+  const { kernel } = open(t);
+  t.strictSame(await kernel.list(), { chains: new Set(), maps: new Set(), counters: new Set() }, 'no table');
+  nft('add', 'table', 'ip', 'sluice');
+  nft('add', 'chain', 'ip', 'sluice', 'foreign');
+  nft('add', 'table', 'inet', 'other');
+  nft('add', 'chain', 'inet', 'other', 'foreign');
+  const names = Array.from({ length: 3_000 }, (_, index) => `name_${index}`);
+  const map = (name: string): MarkMap => ({ name, key: 'mark', data: 'mark', interval: false, elements: [] });
+  const batch = new Batch().addTable();
+  for (const name of names) batch.addChain(chain(name)).addMap(map(name)).addCounter(name);
+  await kernel.commit(batch);
+  const all = new Set(names);
+  t.strictSame(await kernel.list(), { chains: all, maps: all, counters: all });
+  nft('delete', 'counter', 'inet', 'sluice', 'name_7');
+  nft('add', 'counter', 'inet', 'sluice', 'name_7', '{', 'packets', '3', 'bytes', String(2 ** 40 + 1), '}');
+  const counters = await kernel.counters();
+  t.equal(counters.size, names.length);
+  t.strictSame(counters.get('name_7'), { packets: 3n, bytes: 2n ** 40n + 1n });
+  t.strictSame(counters.get('name_8'), { packets: 0n, bytes: 0n });
+});
+
+/** A request that the kernel carries out and does not acknowledge. */
+function unacknowledged(): { bytes: Uint8Array; lastSequence: number; operation: () => string } {
+  const { bytes, lastSequence } = new Batch().addTable().finish();
+  const flags = bytes.length - 20 - 40 + 6;
+  bytes[flags] = bytes[flags]! & ~4;
+  return { bytes, lastSequence, operation: () => 'add table' };
+}
+
+t.test('an answer that does not come: the outcome is unknown, and the next request works', async (t) => {
+  const { connection, kernel } = open(t);
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  const request = connection.request(unacknowledged());
+  let isSettled = false;
+  const outcome = rejection(request).finally(() => {
+    isSettled = true;
+  });
+  while (!ruleset().includes('table')) await turn();
+  for (let turns = 0; turns < 100; turns++) await turn();
+  mock.timers.tick(4_999);
+  await turn();
+  t.equal(isSettled, false, 'patient');
+  mock.timers.tick(1);
+  const error = await outcome;
+  t.type(error, UnknownOutcomeError);
+  t.match(error.message, 'Cannot tell outcome of add table: no answer came');
+  t.equal(await kernel.hasTable(), true);
+});
+
+/** Lets the kernel do a whole transaction, and put all its answers into the socket, before any is read. */
+function blockUntil(happened: () => boolean): void {
+  while (!happened());
+  // Waits for the transaction before it, answers included.
+  nft('add', 'table', 'inet', 'barrier');
+}
+
+t.test(
+  'answers that did not fit: the outcome is unknown, and what is left of them is for nobody',
+  async (t) => {
+    const { connection, kernel } = open(t);
+    const NLM_F_ECHO = 0x8;
+    const map: MarkMap = {
+      name: 'echoed',
+      key: 'mark',
+      data: 'mark',
+      interval: false,
+      elements: Array.from({ length: 150_000 }, (_, index) => ({
+        first: BigInt(index),
+        last: BigInt(index),
+        data: 1,
+      })),
+    };
+    const batch = new Batch().addTable().addMap(map);
+    for (let next = 0; next < map.elements.length; ) next = batch.addElements(map, next);
+    const { bytes, lastSequence } = batch.finish();
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at < bytes.length; at += view.getUint32(at, true)) {
+      view.setUint16(at + 6, view.getUint16(at + 6, true) | NLM_F_ECHO, true);
+    }
+    const outcome = rejection(connection.request({ bytes, lastSequence, operation: () => 'add map' }));
+    for (let turns = 0; turns < 10; turns++) await turn();
+    blockUntil(() => nft('list', 'tables').includes('inet sluice'));
+    const error = await outcome;
+    t.type(error, UnknownOutcomeError);
+    t.match(error.message, 'answers were lost');
+    t.strictSame(await kernel.list(), { chains: new Set(), maps: new Set(['echoed']), counters: new Set() });
+  },
+);
+
+t.test('more errors than fit: the first is told, and what is left of them is for nobody', async (t) => {
+  const { kernel } = open(t);
+  await kernel.commit(new Batch().addTable().addChain(chain('stays')));
+  const batch = new Batch();
+  for (let index = 0; index < 100_000; index++) batch.deleteChain(`absent_${index}`);
+  const outcome = rejection(kernel.commit(batch));
+  for (let turns = 0; turns < 10; turns++) await turn();
+  nft('add', 'table', 'inet', 'barrier');
+  t.match(await outcome, { code: 'ENOENT', operation: 'delete chain "absent_0"' });
+  t.strictSame(await kernel.list(), { chains: new Set(['stays']), maps: new Set(), counters: new Set() });
+});
+
+t.test('a batch of 20 MB does not block the event loop', async (t) => {
+  const { kernel } = open(t);
+  const elements = Array.from({ length: 280_000 }, (_, index) => {
+    const first = BigInt(index) << 64n;
+    return { first, last: first + 1n, data: index };
+  });
+  const map: MarkMap = { name: 'large', key: 'ipv6_addr', data: 'mark', interval: true, elements };
+  const batch = new Batch().addTable().addMap(map);
+  for (let next = 0; next < elements.length; ) next = batch.addElements(map, next);
+  t.ok(batch.bytes > 20 << 20, `${batch.bytes} bytes`);
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 1);
+  const committed = kernel.commit(batch);
+  const ticksBefore = ticks;
+  await committed;
+  clearInterval(timer);
+  t.ok(ticks - ticksBefore >= 20, `${ticks} ticks of a timer meanwhile`);
+  t.strictSame((await kernel.list()).maps, new Set(['large']));
+});
+
+t.test('requests are carried out in their order, each with its own outcome', async (t) => {
+  const { kernel } = open(t);
+  const ended: string[] = [];
+  const note = (name: string) => () => void ended.push(name);
+  const requests = [
+    kernel.commit(new Batch().addTable().addCounter('a')).then(note('add')),
+    kernel.commit(new Batch().deleteChain('absent')).catch(note('refused')),
+    kernel.counters().then((counters) => ended.push(`has ${[...counters.keys()]}`)),
+    kernel.commit(new Batch().deleteCounter('a')).then(note('delete')),
+    kernel.counters().then((counters) => ended.push(`has ${[...counters.keys()]}`)),
+  ];
+  await Promise.all(requests);
+  t.strictSame(ended, ['add', 'refused', 'has a', 'delete', 'has ']);
+});
+
+t.test('close with a request under way and one behind it', async (t) => {
+  const { connection, kernel } = open(t);
+  const batch = new Batch().addTable();
+  for (let index = 0; index < 20_000; index++) batch.addChain(chain(`chain_${index}`));
+  const first = rejection(kernel.commit(batch));
+  const second = rejection(kernel.hasTable());
+  for (let turns = 0; turns < 3; turns++) await turn();
+  connection.close();
+  const error = await first;
+  t.type(error, UnknownOutcomeError);
+  t.match(error.message, 'the connection was closed');
+  t.type(await second, SocketClosedError);
+  t.type(await rejection(kernel.hasTable()), SocketClosedError, 'and one after it');
+  connection.close();
+});
+
+const groups = new Map([
+  ['functions', prefixes('10.0.1.0/24')],
+  ['payments', prefixes('10.20.0.0/16')],
+]);
+const permit = (ports: number) =>
+  inForce(
+    rule('pay', 'PERMIT', 'functions', 'payments', {
+      protocol: 'TCP',
+      portRanges: [{ lo: ports, hi: ports }],
+    }),
+  );
+const programFor = (port: number, generation: number) =>
+  compileAll({ policy: permit(port), groups }, generation);
+
+function namesOf(program: Program): Set<string> {
+  return new Set([...program.fixed, ...program.chains].map(({ name }) => name));
+}
+
+/** The program with one more rule in each of its chains of a kind. */
+function withRule(program: Program, kind: string, rule: Rule): Program {
+  const broken = (chain: Chain) =>
+    chain.name.startsWith(kind) ? { ...chain, rules: [...chain.rules, rule] } : chain;
+  return { ...program, fixed: program.fixed.map(broken), chains: program.chains.map(broken) };
+}
+
+t.test('the applier loads, switches, collects, and takes over what is there', async (t) => {
+  const { connection, kernel } = open(t);
+  const applier = new Applier(kernel);
+  t.equal(await applier.takeOver(), undefined);
+  const [first, second] = [programFor(443, 7), programFor(444, 8)];
+  await applier.apply(first);
+  const present = await kernel.list();
+  t.strictSame(present.chains, namesOf(first).add('generation_7'));
+  t.strictSame(present.maps, new Set(first.maps.map(({ name }) => name)));
+  t.strictSame(present.counters, new Set(first.counters));
+  t.equal(await applier.collect(), false, 'nothing is old');
+
+  await applier.apply(second);
+  const both = await kernel.list();
+  t.strictSame(
+    both.chains,
+    namesOf(first).union(namesOf(second)).add('generation_8'),
+    'the old beside the new',
+  );
+  t.equal(await applier.collect(), false);
+  t.strictSame((await kernel.list()).chains, namesOf(second).add('generation_8'));
+
+  const heir = new Applier(new NftKernel(connection));
+  t.equal(await heir.takeOver(), 8);
+  t.equal(await heir.collect(), false, 'what it did not apply it does not collect');
+  await heir.apply(programFor(443, 7));
+  await heir.collect();
+  t.strictSame(await kernel.list(), present, 'as it was');
+});
+
+t.test('where the kernel refuses a program the old one stays in force', async (t) => {
+  const { kernel } = open(t);
+  const applier = new Applier(kernel);
+  await applier.takeOver();
+  await applier.apply(programFor(443, 1));
+  const inForceBefore = ruleset();
+  const absent: Rule = [{ kind: 'verdictMap', field: 'mark', map: 'absent' }];
+  for (const [kind, stage] of [
+    ['list_', 'load'],
+    ['forward', 'switch'],
+  ] as const) {
+    const error = await rejection(applier.apply(withRule(programFor(444, 2), kind, absent)));
+    t.type(error, ApplyError);
+    t.match(error, { stage, cause: { code: 'ENOENT' } });
+    t.match(error.message, `Cannot ${stage} program: Cannot add rule to`);
+    await applier.collect();
+    t.equal(ruleset(), inForceBefore, `refused at ${stage}: nothing of it stays`);
+  }
+  await applier.apply(compileAll({ policy: permit(444), groups, epoch: 'next' }, 2));
+  await applier.collect();
+  t.match(ruleset(), /444 : goto/, 'and the next works');
+});

@@ -1,0 +1,51 @@
+import { randomBytes } from 'node:crypto';
+import type { Prefix } from 'sluice-gateway/net/prefix.js';
+import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
+import { Applier } from 'sluice-gateway/nft/apply.js';
+import { NftKernel } from 'sluice-gateway/nft/kernel.js';
+import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
+import type { GroupPrefixes } from 'sluice-gateway/policy/evaluate.js';
+import { inForce, type LoadInput, labInterfaces, prefixes, rule } from './load.js';
+
+/** Loading takes several transactions. */
+const FILLER_PREFIXES = 12_000;
+
+export const SIDES = ['left', 'right'] as const;
+export type Side = (typeof SIDES)[number];
+
+function filler(side: Side, prefixes: number): Prefix[] {
+  const top = side === 'left' ? 0x1e : 0x28;
+  return Array.from({ length: prefixes }, (_, index) => ({
+    family: 4,
+    value: BigInt(top * 2 ** 24 + index * 2),
+    length: 32,
+  }));
+}
+
+/** A policy that permits `both` servers and its own side's, and a group that is not the other side's. */
+export function policyOf(side: Side, fillerPrefixes = 1): Pick<LoadInput, 'policy' | 'groups'> {
+  const groups: GroupPrefixes = new Map([
+    ['functions', prefixes('10.0.128.0/17', 'fd00:a::/64')],
+    ['both', prefixes('203.0.113.50/32', '2606:2800::50/128')],
+    ['left', prefixes('203.0.113.101/32', '2606:2800::101/128')],
+    ['right', prefixes('203.0.113.102/32', '2606:2800::102/128')],
+    ['filler', filler(side, fillerPrefixes)],
+  ]);
+  const names = ['both', side, 'filler'];
+  return { policy: inForce(...names.map((name) => rule(name, 'PERMIT', 'functions', name))), groups };
+}
+
+/** Takes over the table and applies both sides' programs in turn until somebody kills the process. */
+export async function applyForever(generation: number): Promise<never> {
+  const applier = new Applier(new NftKernel(new NetlinkConnection(NETLINK_NETFILTER)));
+  const epoch = randomBytes(8).toString('hex');
+  const compiled = SIDES.map((side) =>
+    compilePolicy({ ...policyOf(side, FILLER_PREFIXES), excluded: [], epoch }),
+  );
+  await applier.takeOver();
+  process.stdout.write('ready\n');
+  for (let next = generation; ; next++) {
+    await applier.apply(programOf(compiled[next % 2]!, labInterfaces, next));
+    await applier.collect();
+  }
+}
