@@ -154,7 +154,9 @@ export class Gateway {
     else this.#metrics.revision('wanted', lastGood.revision);
     await this.#reconciler.start(lastGood);
     // What was there before is known from now on, so that its end can be attributed.
-    await this.#conntrack.forEach((entry) => this.#onConnection({ ...entry, kind: 'update' }));
+    await this.#conntrack.forEach((entry) => {
+      this.#onConnection({ ...entry, kind: 'update' });
+    });
     await enableForwarding(this.#interfaces);
     this.#exportMetrics();
     await this.#serve();

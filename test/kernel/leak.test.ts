@@ -85,7 +85,7 @@ interface Core {
   readonly byDefault: Action;
 }
 
-/** The same decisions said in three ways: permits alone, denials before a wide permit, denials and a default permit. */
+/** The same decisions three ways: permits alone, denials before a wide permit, denials and a default permit. */
 const coreArbitrary: fc.Arbitrary<Core> = fc
   .record({
     no: fc.constantFrom<Action>('DENY', 'DENY', 'REJECT'),

@@ -10,7 +10,7 @@ import type { Attempt } from './attempt.js';
 import type { State } from './aws/state.js';
 import { parseExposition, seriesValue } from './exposition.js';
 import { createLab, type Lab } from './lab.js';
-import { Namespace } from './namespace.js';
+import { Namespace, sysctl } from './namespace.js';
 import { Product, SLUICE } from './product.js';
 import { until } from './wait.js';
 
@@ -58,6 +58,8 @@ export class Stage {
   constructor() {
     chmodSync(this.folder, 0o755);
     this.lab = createLab(this.gateway);
+    // As many distributions have it: the product must cope.
+    sysctl(this.gateway, 'net.ipv4.conf.all.rp_filter', 1);
   }
 
   /** A path in the folder. */

@@ -73,8 +73,8 @@ const PORTS: Readonly<Record<Leg, string>> = { a: 'lam0', b: 'lam1', internet: '
 const SETTLE_MS = 20;
 
 /**
- * The lab with a station on each host, forwarding, and the guard in place, as the product has it. Behind function
- * a are 10.0.128.0/17 and fd00:a::/64, behind b 10.0.64.0/18 and fd00:b::/64.
+ * The lab with a station on each host, forwarding, and the guard in place, as the product has it. Behind
+ * function a are 10.0.128.0/17 and fd00:a::/64, behind b 10.0.64.0/18 and fd00:b::/64.
  */
 export class Stand {
   readonly lab: Lab;

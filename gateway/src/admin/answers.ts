@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import type { FlowRecord } from '../flows/record.js';
-import { readAddress } from '../net/address.js';
+import { type Address, readAddress } from '../net/address.js';
 import { BITS } from '../net/family.js';
-import { type Prefix, parsePrefix, printPrefix } from '../net/prefix.js';
+import { type Prefix, parsePrefix, prefixInterval, printPrefix } from '../net/prefix.js';
 import { type Explanation, explain } from '../policy/explain.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../policy/in-force.js';
 import { groupPrefixes, type Snapshot } from '../snapshot/read.js';
@@ -30,9 +30,6 @@ export interface GroupAnswer {
   readonly functions: readonly string[];
 }
 
-/** What `sluice inventory` shows of one function. */
-export type FunctionAnswer = Snapshot['inventory']['functions'][number];
-
 /** A question that cannot be answered, in words for who asked. */
 export class QuestionError extends Error {
   override readonly name = 'QuestionError';
@@ -46,6 +43,9 @@ export const questionSchema = z.strictObject({
   port: z.coerce.number().int().min(0).max(65_535).optional(),
 });
 export type Question = z.output<typeof questionSchema>;
+
+/** Addresses of a source that one answer looks at. */
+const ALTERNATIVES_MAX = 1_000;
 
 /** What `sluice explain` answers: one explanation for each address that the source may have. */
 export interface ExplainAnswer extends Omit<Explanation, 'verdict'> {
@@ -93,6 +93,17 @@ function sourcePrefixes(snapshot: Snapshot, text: string): Prefix[] {
   return only.prefixes.map(parsePrefix);
 }
 
+/** Addresses of a prefix that stand for all of them: its first, and the first behind each boundary inside it. */
+function representatives(source: Prefix, edges: readonly Prefix[]): Address[] {
+  const { family, first, last } = prefixInterval(source);
+  const starts = edges
+    .filter((edge) => edge.family === family)
+    .map(prefixInterval)
+    .flatMap((edge) => [edge.first, edge.last + 1n])
+    .filter((start) => start > first && start <= last);
+  return [...new Set([first, ...starts])].slice(0, ALTERNATIVES_MAX).map((value) => ({ family, value }));
+}
+
 /** Answers `explain` from a snapshot. Throws QuestionError. */
 export function answerExplain(
   snapshot: Snapshot,
@@ -116,15 +127,18 @@ export function answerExplain(
     throw new QuestionError(`Cannot explain: protocol ${question.protocol} needs a port`);
   }
   const groups = groupPrefixes(snapshot);
-  const explanations = sources.map(({ family, value }) =>
-    explain(
-      snapshot.policy,
-      groups,
-      excluded,
-      { src: { family, value }, dst, protocol, dstPort: question.port ?? 0 },
-      now,
-    ),
-  );
+  const edges = [...groups.values(), excluded].flat();
+  const explanations = sources
+    .flatMap((source) => representatives(source, edges))
+    .map(({ family, value }) =>
+      explain(
+        snapshot.policy,
+        groups,
+        excluded,
+        { src: { family, value }, dst, protocol, dstPort: question.port ?? 0 },
+        now,
+      ),
+    );
   const [first] = explanations;
   const isMixed = explanations.some(
     ({ verdict, rule }) => verdict !== first!.verdict || rule.name !== first!.rule.name,

@@ -8,10 +8,8 @@ import { checkSize, walkAttributes } from './walk.js';
 /** `IPS_*` of linux/netfilter/nf_conntrack_common.h: bits of `Connection.status`. */
 export const IPS_SEEN_REPLY = 1 << 1;
 export const IPS_ASSURED = 1 << 2;
-export const IPS_CONFIRMED = 1 << 3;
 export const IPS_SRC_NAT = 1 << 4;
 export const IPS_DST_NAT = 1 << 5;
-export const IPS_DYING = 1 << 9;
 
 /** `enum tcp_conntrack` of linux/netfilter/nf_conntrack_tcp.h, in its order. */
 export const TCP_STATES = [

@@ -49,7 +49,7 @@ export function ruleCounters(rule: NumberedRule): { readonly decided: string; re
   return { decided: `decided_${key}`, suppressed: `suppressed_${key}` };
 }
 
-/** Not one that is judged again: while nobody answers, the state stays `new`, but its mark is the last judgement's. */
+/** Not one judged again: its state is `new` while nobody answers, but it has the last judgement's mark. */
 const newConnection: readonly Statement[] = [{ kind: 'matchState', states: ['new'] }, match('ctMark', 0)];
 
 function finalRules(rule: NumberedRule): Rule[] {
@@ -136,7 +136,7 @@ function element<Data>({ first, last }: ServiceInterval<unknown>, data: Data): M
   return { first: BigInt(first), last: BigInt(last), data };
 }
 
-/** Ends chains that are reached by `goto`: a lookup that missed is counted, and the base chain's policy counts nothing. */
+/** Ends a chain that is reached by `goto`, since the base chain's policy would drop what missed uncounted. */
 const missed: Rule = [goto('unclassified')];
 
 function portsVerdict(content: Content, { protocol, ports }: PortTable): Verdict {

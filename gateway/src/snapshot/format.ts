@@ -113,7 +113,6 @@ export const inventoryBodySchema = z.strictObject({
 
 export type Manifest = z.infer<typeof manifestSchema>;
 export type PolicyBody = z.infer<typeof policyBodySchema>;
-export type GroupBody = z.infer<typeof groupBodySchema>;
 export type InventoryBody = z.infer<typeof inventoryBodySchema>;
 
 /** JSON with sorted keys and no white space: equal data gives equal bytes, and so an equal digest. */
