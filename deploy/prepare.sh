@@ -10,3 +10,8 @@ if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modu
 fi
 [ -e gateway/nftables-napi/build/netlink.node ] || npm rebuild nftables-napi --loglevel=error
 node_modules/.bin/tsc -b
+# tap is made anew without the plugin that compiles tests: they are compiled above, by a compiler it does not know.
+if [ "${1:-}" = --tests ] && [ ! -e node_modules/.tap-built ]; then
+  node_modules/.bin/tap build >/dev/null
+  touch node_modules/.tap-built
+fi

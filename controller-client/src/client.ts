@@ -1,11 +1,11 @@
-import { watch } from 'node:fs';
+import { existsSync, watch } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
 import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
-import { canonicalJson } from 'sluice-gateway/snapshot/format.js';
+import { canonicalJson, MANIFEST_FILE } from 'sluice-gateway/snapshot/format.js';
 import { discover } from './aws/discover.js';
 import type { Inventory } from './inventory.js';
 import { writeSnapshot } from './snapshot/write.js';
@@ -24,7 +24,10 @@ export class ControllerClient {
   #inventory: Inventory | undefined;
   /** Whether AWS was asked, now or before: until then groups would be published as unresolved for no reason. */
   #hasAsked = false;
+  /** A snapshot is there, and what was known of AWS when it was made is not: groups would lose members by it. */
+  #isLost = false;
   #told = '';
+  #isFailing = false;
   #building: Promise<void> = Promise.resolve();
 
   constructor(config: Config, log: Log) {
@@ -39,6 +42,8 @@ export class ControllerClient {
     this.#hasAsked =
       this.#config.inventory === undefined ||
       this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt !== undefined);
+    const hasSnapshot = existsSync(join(this.#config.snapshot.path, MANIFEST_FILE));
+    this.#isLost = !this.#hasAsked && hasSnapshot && this.#inventory.scopes.length === 0;
     await this.#build();
     const watcher = this.#watchPolicy();
     await Promise.all([this.#pollPolicy(), this.#refreshInventory()]);
@@ -92,8 +97,13 @@ export class ControllerClient {
         ...(profile !== undefined && { profile }),
       }));
       this.#inventory = await discover(known, this.#inventory, { now: () => new Date(), signal });
-      this.#hasAsked = true;
       this.#tellScopes(this.#inventory);
+      this.#isLost &&= this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt === undefined);
+      if (this.#isLost) {
+        this.#log.error('nothing is known of AWS and it can not be read in full, what is in force stays');
+        return;
+      }
+      this.#hasAsked = true;
       await writeWhole(join(this.#config.snapshot.path, INVENTORY_FILE), canonicalJson(this.#inventory));
     } catch (error) {
       if (!signal.aborted) this.#log.error('AWS could not be read', { error: error as Error });
@@ -116,18 +126,19 @@ export class ControllerClient {
 
   async #buildOnce(): Promise<void> {
     if (this.#inventory === undefined || !this.#hasAsked || this.#stopping.signal.aborted) return;
+    let doing = 'the policy can not be used';
     try {
       const { content, warnings } = buildWanted(this.#config.policy.path, this.#inventory);
-      this.#tell('warn', warnings);
-      const { revision, changed } = await writeSnapshot(this.#config.snapshot.path, content, {
-        now: new Date(),
-      });
+      doing = 'the snapshot can not be written';
+      const now = new Date();
+      const { revision, changed } = await writeSnapshot(this.#config.snapshot.path, content, { now });
       if (changed) this.#log.info('snapshot written', { revision });
+      if (this.#isFailing) this.#log.info('the policy is good again and in the snapshot', { revision });
+      this.#isFailing = false;
+      this.#tell('warn', warnings);
     } catch (error) {
-      this.#tell('error', [
-        'the policy can not be used, what is in force stays',
-        ...(error as Error).message.split('\n'),
-      ]);
+      this.#isFailing = true;
+      this.#tell('error', [`${doing}, what is in force stays`, ...(error as Error).message.split('\n')]);
     }
   }
 

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Prefix } from 'sluice-gateway/net/prefix.js';
+import { z } from 'zod';
 import { identifyFunctions } from './groups/identity.js';
 import { checkReferences, resolveGroups } from './groups/resolve.js';
 import { emptyInventory, type Inventory, missingSubnets } from './inventory.js';
@@ -18,13 +19,46 @@ export interface Wanted {
 /** The file beside the snapshot in which the client keeps what it knows of AWS over its own restarts. */
 export const INVENTORY_FILE = 'inventory.json';
 
+const texts = z.record(z.string(), z.string());
+const place = { accountId: z.string(), region: z.string() };
+const resource = { ...place, id: z.string(), cidrs: z.array(z.string()), tags: texts };
+
+/** The client's own file; whoever reads it may be root, and the client is not trusted. */
+const inventorySchema = z.looseObject({
+  scopes: z.array(
+    z.looseObject({ ...place, refreshedAt: z.string().exactOptional(), error: z.string().exactOptional() }),
+  ),
+  functions: z.array(
+    z.looseObject({
+      ...place,
+      arn: z.string(),
+      name: z.string(),
+      vpcId: z.string().exactOptional(),
+      subnetIds: z.array(z.string()),
+      securityGroupIds: z.array(z.string()),
+      ipv6AllowedForDualStack: z.boolean(),
+      tags: texts,
+    }),
+  ),
+  subnets: z.array(z.looseObject({ ...resource, vpcId: z.string() })),
+  vpcs: z.array(z.looseObject(resource)),
+});
+
 /** What was last known of AWS. Empty when nothing was; throws when the file is there and can't be read. */
 export async function readKnownInventory(snapshotFolder: string): Promise<Inventory> {
+  const file = join(snapshotFolder, INVENTORY_FILE);
+  let text: string;
   try {
-    return JSON.parse(await readFile(join(snapshotFolder, INVENTORY_FILE), 'utf8')) as Inventory;
+    text = await readFile(file, 'utf8');
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return emptyInventory();
-    throw new Error(`Cannot read inventory: ${(cause as Error).message}`, { cause });
+    throw new Error(`Cannot read known inventory: ${(cause as Error).message}`, { cause });
+  }
+  try {
+    return inventorySchema.parse(JSON.parse(text));
+  } catch (cause) {
+    const what = `Cannot read known inventory: ${file} is not what the controller client wrote`;
+    throw new Error(`${what}, remove it to begin with what AWS says`, { cause });
   }
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { FIRST, pageOf } from '../support/aws/pages.js';
 import type { FaultKind } from '../support/aws/state.js';
@@ -6,6 +6,7 @@ import { parseExposition, seriesValue } from '../support/exposition.js';
 import { needPrivileges } from '../support/privileged.js';
 import type { Stage } from '../support/stage.js';
 import { until } from '../support/wait.js';
+import { PYTHON } from '../support/wire.js';
 import {
   ACCOUNT,
   awsState,
@@ -127,8 +128,8 @@ async function clientIsPowerless(t: Test, stage: Stage): Promise<void> {
   );
   t.throws(run('ls', stage.path('state')), /Permission denied/, 'nor list it');
   t.throws(run('cat', stage.path('flows.jsonl')), /Permission denied/, 'nor read the flow log');
-  const connect = `require('node:net').connect(${JSON.stringify(stage.path('admin.sock'))})`;
-  t.throws(run(process.execPath, '-e', connect), /EACCES/, 'nor connect to the admin socket');
+  const connect = `import socket; socket.socket(socket.AF_UNIX).connect(${JSON.stringify(stage.path('admin.sock'))})`;
+  t.throws(run(PYTHON, '-c', connect), /PermissionError/, 'nor connect to the admin socket');
 }
 
 async function clientComesBack(t: Test, stage: Stage): Promise<void> {
@@ -177,5 +178,18 @@ t.test('stale beats empty', async (t) => {
     t.same(stage.attempt('b', [{ from: ROGUE.address, ...LEDGER, protocol: 'tcp' }]), [false]);
     writePolicy(stage, POLICY.replace('workers-to-ledger', 'without-aws'));
     await until('policy is taken all the same', async () => (await ruleOfWorker(stage)) === 'without-aws');
+  });
+  await t.test('and what was known of it is lost', async (t) => {
+    const { workers } = known(stage);
+    await stage.product!.stop();
+    rmSync(stage.path('snapshot/inventory.json'));
+    stage.start(ENVIRONMENT);
+    await stage.ready();
+    const said = 'nothing is known of AWS and it can not be read in full, what is in force stays';
+    await until('it is told', () => stage.product!.log.includes(said));
+    t.equal(known(stage).workers, workers, 'no group loses members');
+    await stage.startAws(awsState(all));
+    await stage.ready(({ scopes }) => scopes[0]!.error === undefined);
+    t.equal(known(stage).workers, 59, 'AWS is read again');
   });
 });

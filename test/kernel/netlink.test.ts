@@ -6,7 +6,7 @@ import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/con
 import { NetlinkError, UnknownOutcomeError } from 'sluice-gateway/netlink/error.js';
 import { Applier, ApplyError } from 'sluice-gateway/nft/apply.js';
 import { Batch } from 'sluice-gateway/nft/batch.js';
-import { NftKernel } from 'sluice-gateway/nft/kernel.js';
+import { NftKernel, type TableContent } from 'sluice-gateway/nft/kernel.js';
 import type { Chain, MarkMap, Program } from 'sluice-gateway/nft/program.js';
 import { goto, type Rule } from 'sluice-gateway/nft/statement.js';
 import t, { type Test } from 'tap';
@@ -178,6 +178,35 @@ t.test('more errors than fit: the first is told, and what is left of them is for
   nft('add', 'table', 'inet', 'barrier');
   t.match(await outcome, { code: 'ENOENT', operation: 'delete chain "absent_0"' });
   t.strictSame(await kernel.list(), { chains: new Set(['stays']), maps: new Set(), counters: new Set() });
+});
+
+t.test("answers that come when their request was given up are taken for nobody else's", async (t) => {
+  const { kernel } = open(t);
+  await kernel.commit(new Batch().addTable().addChain(chain('stays')));
+  const batch = new Batch();
+  for (let index = 0; index < 100_000; index++) batch.deleteChain(`absent_${index}`);
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  let isSettled = false;
+  const outcome = rejection(kernel.commit(batch)).finally(() => {
+    isSettled = true;
+  });
+  for (let turns = 0; turns < 10; turns++) await turn();
+  nft('add', 'table', 'inet', 'barrier');
+  while (!isSettled) {
+    mock.timers.tick(100);
+    await turn();
+  }
+  await outcome;
+  mock.timers.reset();
+  let unknown = 0;
+  const list = async (): Promise<TableContent> =>
+    kernel.list().catch((error: Error) => {
+      if (!(error instanceof UnknownOutcomeError)) throw error;
+      unknown++;
+      return list();
+    });
+  t.strictSame((await list()).chains, new Set(['stays']), `answered after ${unknown} that were not`);
 });
 
 t.test('a batch of 20 MB does not block the event loop', async (t) => {

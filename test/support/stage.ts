@@ -173,12 +173,18 @@ export class Stage {
     this.lab[zone].namespace.spawn(process.execPath, [script('flood.js'), JSON.stringify(destinations)]);
   }
 
-  /** The flow log so far. */
-  flows(): FlowRecord[] {
+  /** The lines of the flow log so far. */
+  flowLogLines(): string[] {
     const path = this.path('flows.jsonl');
     if (!existsSync(path)) return [];
-    const lines = readFileSync(path, 'utf8').split('\n');
-    return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as FlowRecord);
+    return readFileSync(path, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '');
+  }
+
+  /** The flow log so far. */
+  flows(): FlowRecord[] {
+    return this.flowLogLines().map((line) => JSON.parse(line) as FlowRecord);
   }
 
   /** What Prometheus would scrape. */

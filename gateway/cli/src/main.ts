@@ -17,10 +17,9 @@ import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import { groupPrefixes } from 'sluice-gateway/snapshot/read.js';
-import { printable } from 'sluice-gateway/text.js';
 import { ask } from './ask.js';
 import { type FileOptions, readFiles } from './files.js';
-import { EXIT, say, sayJson } from './output.js';
+import { complain, EXIT, say, sayJson } from './output.js';
 import { runGateway } from './run.js';
 import { showCheck, showExplain, showFlow, showGroups, showInventory, showStatus } from './show.js';
 
@@ -45,6 +44,12 @@ function needsFiles(options: FileOptions): void {
     throw new Error('Cannot tell which policy is meant: give --config FILE or --policy PATH');
 }
 
+/** Numbers as people write ports: neither `0x1bb` nor `1e3` nor nothing. */
+function parsePort(text: string): string {
+  if (/^(?:0|[1-9][0-9]{0,4})$/.test(text) && Number(text) <= 65_535) return text;
+  throw new Error(`Cannot explain: port ${JSON.stringify(text)} is not a number from 0 to 65535`);
+}
+
 function socketOf({ config, socket }: Options): string {
   return socket ?? (config === undefined ? DEFAULT_SOCKET : readConfig(config).admin.socket);
 }
@@ -56,6 +61,7 @@ function show<T>(options: Options, value: T, text: (value: T) => void): void {
 
 const program = new Command('sluice')
   .description('An egress firewall for serverless functions')
+  .configureOutput({ writeErr: complain })
   .exitOverride((error) => {
     process.exit(error.exitCode === 0 ? EXIT.fine : EXIT.failed);
   });
@@ -112,7 +118,7 @@ program
   .requiredOption('--src <address|function>', 'source address, or name or ARN of a function')
   .requiredOption('--dst <address>', 'destination address')
   .option('--protocol <name>', 'tcp, udp, icmp or a number', 'tcp')
-  .option('--port <number>', 'destination port')
+  .option('--port <number>', 'destination port', parsePort)
   .addOption(config().argParser(String))
   .addOption(policy())
   .addOption(socket())
@@ -217,7 +223,6 @@ program
 try {
   await program.parseAsync();
 } catch (error) {
-  const text = error instanceof Error ? error.message : String(error);
-  for (const line of text.split('\n')) process.stderr.write(`${printable(line)}\n`);
+  complain(error instanceof Error ? error.message : String(error));
   process.exitCode = EXIT.failed;
 }

@@ -8,6 +8,11 @@ export function say(line = ''): void {
   process.stdout.write(`${printable(line)}\n`);
 }
 
+/** Writes what went wrong, one or more lines, to standard error. */
+export function complain(text: string): void {
+  for (const line of text.trimEnd().split('\n')) process.stderr.write(`${printable(line)}\n`);
+}
+
 /** Writes one line of JSON for a machine. */
 export function sayJson(value: unknown): void {
   process.stdout.write(`${printableJson(value)}\n`);

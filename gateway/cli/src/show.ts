@@ -41,6 +41,20 @@ export function showExplain({ verdict, alternatives, ...first }: ExplainAnswer):
   }
 }
 
+const AGES = [
+  [86_400, 'day'],
+  [3_600, 'hour'],
+  [60, 'minute'],
+  [1, 'second'],
+] as const;
+
+/** How long ago a time was, in its largest unit. */
+function age(time: string): string {
+  const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1_000);
+  const [unitSeconds, word] = AGES.find(([unit]) => seconds >= unit) ?? AGES.at(-1)!;
+  return plural(Math.floor(seconds / unitSeconds), word);
+}
+
 export function showStatus(status: Status): void {
   say(`${status.gateway}: ${status.ready ? 'ready' : 'NOT READY'}, ${status.reason}`);
   say(
@@ -50,9 +64,8 @@ export function showStatus(status: Status): void {
     `  ${plural(status.rules, 'rule')}, ${plural(status.groups, 'group')}, ${plural(status.functions, 'function')}`,
   );
   for (const { accountId, region, refreshedAt, error } of status.scopes) {
-    say(
-      `  AWS ${accountId} ${region}: ${refreshedAt === undefined ? 'never read' : `as of ${refreshedAt}`}${error === undefined ? '' : `, ${error}`}`,
-    );
+    const asOf = refreshedAt === undefined ? 'never read' : `as of ${refreshedAt} (${age(refreshedAt)} ago)`;
+    say(`  AWS ${accountId} ${region}: ${asOf}${error === undefined ? '' : `, ${error}`}`);
   }
   const dropped = Object.entries(status.dropped).map(([reason, count]) => `${reason} ${count}`);
   say(`  packets dropped: ${dropped.join(', ')}`);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { isMap, isNode, LineCounter, type Node, parseDocument } from 'yaml';
+import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { parseListen } from '../metrics/server.js';
 import { readAddress } from '../net/address.js';
@@ -60,10 +60,14 @@ const configSchema = z.strictObject({
     .strictObject({
       sinks: z
         .array(
-          z.discriminatedUnion('type', [
-            z.strictObject({ type: z.literal('stdout') }),
-            z.strictObject({ type: z.literal('file'), path }),
-          ]),
+          z.discriminatedUnion(
+            'type',
+            [
+              z.strictObject({ type: z.literal('stdout') }),
+              z.strictObject({ type: z.literal('file'), path }),
+            ],
+            { error: 'expected stdout or file' },
+          ),
         )
         .max(CONFIG_LIMITS.sinksMax),
     })
@@ -83,20 +87,69 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-/** The node at a path, or the nearest one above it that the file has. */
-function nodeAt(root: Node, keys: readonly PropertyKey[]): Node {
+/** The node at a path, or the nearest one above it that the file has, and then the path is not complete. */
+function locate(
+  root: Node,
+  keys: readonly PropertyKey[],
+): { readonly node: Node; readonly complete: boolean } {
   let node = root;
   for (const key of keys) {
     const next = 'get' in node && typeof node.get === 'function' ? node.get(key, true) : undefined;
-    if (!isNode(next)) break;
+    if (!isNode(next)) return { node, complete: false };
     node = next;
   }
-  return node;
+  return { node, complete: true };
 }
 
-function describe(issue: z.core.$ZodIssue): string {
+const nodeAt = (root: Node, keys: readonly PropertyKey[]) => locate(root, keys).node;
+
+const EXPECTED: Readonly<Record<string, string>> = {
+  object: 'a map',
+  array: 'a list',
+  string: 'a string',
+  boolean: 'true or false',
+  int: 'a whole number',
+  number: 'a whole number',
+};
+
+function found(node: Node): string {
+  if (isMap(node)) return 'a map';
+  if (isSeq(node)) return 'a list';
+  const value = isScalar(node) ? node.value : undefined;
+  return value === null || value === undefined ? 'empty' : JSON.stringify(value);
+}
+
+function describeType(node: Node, expected: string, where: string): string {
+  const what = EXPECTED[expected] ?? expected;
+  if (where === '') return `the configuration is ${found(node)}, expected a map with gateway and policy`;
+  const isNumber = isScalar(node) && typeof node.value === 'number';
+  const hint = expected === 'string' && isNumber ? ': put it in quotes' : '';
+  return `${where} is ${found(node)}, expected ${what}${hint}`;
+}
+
+function describe(root: Node, issue: z.core.$ZodIssue): string {
   const where = issue.path.join('.');
-  return where === '' ? issue.message : `${where}: ${issue.message}`;
+  const { node, complete } = locate(root, issue.path);
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys.map((key) => JSON.stringify(key)).join(', ');
+    return `unknown key ${keys}${where === '' ? '' : ` in ${where}`}`;
+  }
+  if (!complete) return `${where} is missing`;
+  switch (issue.code) {
+    case 'invalid_type':
+      return describeType(node, issue.expected, where);
+    case 'too_small':
+      if (issue.origin === 'array') return `${where} is empty: give at least one`;
+      if (issue.origin === 'string') return `${where} is empty`;
+      return `${where} is ${found(node)}: the lowest allowed is ${issue.minimum}`;
+    case 'too_big':
+      if (issue.origin === 'array') return `${where} is too long: the limit is ${issue.maximum} items`;
+      if (issue.origin === 'string')
+        return `${where} is longer than the limit of ${issue.maximum} characters`;
+      return `${where} is ${found(node)}: the highest allowed is ${issue.maximum}`;
+    default:
+      return `${where} is ${found(node)}: ${issue.message}`;
+  }
 }
 
 /** Where in the file an issue is: an unknown key is at itself, anything else at its value. */
@@ -152,17 +205,17 @@ export function parseConfig(text: string, file: string): Config {
     const { line, col } = lines.linePos(offset);
     return printable(`${file}:${line}:${col}: ${message}`);
   };
-  if (document.errors.length > 0) {
-    throw new ConfigError(
-      document.errors.map(({ pos, message }) => at(pos[0], message.split(' at line')[0]!)).join('\n'),
-    );
+  // What follows a first syntax error is mostly its consequence.
+  const [broken] = document.errors;
+  if (broken !== undefined) {
+    throw new ConfigError(at(broken.pos[0], `YAML syntax: ${broken.message.split(' at line')[0]}`));
   }
   const root = document.contents;
   if (root === null) throw new ConfigError(`${file}:1:1: the file is empty, expected gateway and policy`);
   const parsed = configSchema.safeParse(document.toJS({ maxAliasCount: 100 }));
   if (!parsed.success) {
     throw new ConfigError(
-      parsed.error.issues.map((issue) => at(offsetOf(root, issue), describe(issue))).join('\n'),
+      parsed.error.issues.map((issue) => at(offsetOf(root, issue), describe(root, issue))).join('\n'),
     );
   }
   const problems = checkAcross(parsed.data);
@@ -188,13 +241,21 @@ export function parseConfig(text: string, file: string): Config {
   };
 }
 
+/** Why a file can't be read, for those who don't know errno. */
+const UNREADABLE: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a folder',
+  EACCES: 'this user may not read it',
+};
+
 /** Reads and parses a configuration file. Throws ConfigError, also for a file that can't be read. */
 export function readConfig(file: string): Config {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);
   } catch (cause) {
-    throw new ConfigError(`Cannot read configuration: ${(cause as Error).message}`, { cause });
+    const { code = '', message } = cause as NodeJS.ErrnoException;
+    throw new ConfigError(`Cannot read configuration ${file}: ${UNREADABLE[code] ?? message}`, { cause });
   }
   if (bytes.length > CONFIG_LIMITS.fileBytesMax) {
     throw new ConfigError(

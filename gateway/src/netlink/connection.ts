@@ -25,7 +25,7 @@ const SEND_BUFFER_BYTES = 64 << 20;
 /** The kernel answers within `send`, a dump goes on at once: after such a silence the rest was lost. */
 const SILENCE_MS_MAX = 5_000;
 /** After a loss: when nothing has come for so long, what was left of the answers has been read. */
-const DRAIN_MS = 100;
+const DRAIN_MS = 1_000;
 
 /**
  * What an acknowledgement says (`struct nlmsgerr`: the error, the header of the message it is about, and with
@@ -151,9 +151,14 @@ export class NetlinkConnection {
   /** Ends the request that was sent when nothing comes any more. */
   #awaitSilence(): void {
     clearTimeout(this.#silence);
-    this.#silence = this.#pending?.isLossy
-      ? setTimeout(() => this.#giveUp('answers were lost'), DRAIN_MS)
-      : setTimeout(() => this.#giveUp('no answer came'), SILENCE_MS_MAX);
+    const isLossy = this.#pending?.isLossy === true;
+    const silent = () => this.#giveUp(isLossy ? 'answers were lost' : 'no answer came');
+    // The process may have been busy for as long: what has come meanwhile is read first, and starts another wait.
+    const timer = setTimeout(
+      () => setImmediate(() => timer === this.#silence && silent()),
+      isLossy ? DRAIN_MS : SILENCE_MS_MAX,
+    );
+    this.#silence = timer;
   }
 
   #giveUp(why: string): void {

@@ -46,7 +46,10 @@ const refuse = (what: string, cause?: unknown) =>
 
 /** Reads a regular file, as long as it is when it is opened: no pipe or device can hold the gateway up. */
 async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
+  const handle = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
+    throw cause.code === 'ELOOP' ? refuse(`${path} is not a regular file`, cause) : cause;
+  });
   try {
     const stats = await handle.stat();
     if (!stats.isFile()) throw refuse(`${path} is not a regular file`);
