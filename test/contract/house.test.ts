@@ -26,7 +26,10 @@ t.test('no file grows without limit', async (t) => {
     if (!LARGE_FILES.has(file)) t.ok(bytes.length <= FILE_BYTES_MAX, `${file} has ${bytes.length} bytes`);
     if (!isSource(file) || LONG_FILES.has(file)) continue;
     const lines = bytes.toString().split('\n').length - 1;
-    t.ok(lines <= (file.endsWith('.test.ts') ? TEST_LINES_MAX : SOURCE_LINES_MAX), `${file} has ${lines} lines`);
+    t.ok(
+      lines <= (file.endsWith('.test.ts') ? TEST_LINES_MAX : SOURCE_LINES_MAX),
+      `${file} has ${lines} lines`,
+    );
   }
 });
 

@@ -194,7 +194,7 @@ t.test("answers that come when their request was given up are taken for nobody e
   for (let turns = 0; turns < 10; turns++) await turn();
   nft('add', 'table', 'inet', 'barrier');
   while (!isSettled) {
-    mock.timers.tick(100);
+    mock.timers.tick(1_000);
     await turn();
   }
   await outcome;

@@ -172,7 +172,12 @@ t.test('rows and columns that are equal are one class', (t) => {
 t.test('limits are refused by name', (t) => {
   const error = new PolicyTooLargeError('pairsMax', 4_000_001);
   t.equal(error.message, 'Cannot compile policy: it needs 4000001 for pairsMax, the limit is 4000000');
-  t.strictSame(CLASSIFY_LIMITS, { classesMax: 65_536, pairsMax: 4_000_000, listsMax: 65_536, listRulesMax: 2_000_000 });
+  t.strictSame(CLASSIFY_LIMITS, {
+    classesMax: 65_536,
+    pairsMax: 4_000_000,
+    listsMax: 65_536,
+    listRulesMax: 2_000_000,
+  });
   /** One address for each set of rules, given as bits, that is to match it. */
   const side = (first: bigint, sets: readonly number[]) =>
     sets.map((bits, index) => ({
@@ -203,7 +208,7 @@ t.test('limits are refused by name', (t) => {
   t.equal(refusal([1], upTo(65_535)), undefined, 'as many as are allowed');
   t.match(refusal(upTo(2_000), upTo(2_000)), refused('pairsMax', 2_001 ** 2));
   const withLast = upTo(65_535).map((bits) => bits | (1 << 16));
-  t.match(refusal([0xffff, 0x10000 | 0x7fff], withLast), refused("listsMax", 65_537));
+  t.match(refusal([0xffff, 0x10000 | 0x7fff], withLast), refused('listsMax', 65_537));
   t.end();
 });
 
