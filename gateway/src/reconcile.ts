@@ -173,8 +173,10 @@ export class Reconciler {
   #failed(error: Error): boolean {
     const stage = error instanceof ApplyError ? error.stage : 'compile';
     this.#options.onFailed(stage, error);
-    if (error instanceof PolicyTooLargeError && this.#applied !== undefined && this.#wanted === this.#tried) {
-      this.#wanted = this.#applied.snapshot;
+    const inForce = this.#applied?.snapshot;
+    const isGivenUp = inForce !== undefined && this.#tried !== inForce && this.#wanted === this.#tried;
+    if (error instanceof PolicyTooLargeError && isGivenUp) {
+      this.#wanted = inForce;
       return true;
     }
     this.#epoch = newEpoch();
