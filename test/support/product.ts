@@ -42,7 +42,12 @@ export class Product {
       ? join(app, process.execPath.slice(ROOT.length))
       : process.execPath;
     const main = join(app, 'gateway', 'cli', 'dist', 'main.js');
-    const script = [...mounts, `exec "${node}" "${main}" run --config "${config}"`].join(' && ');
+    // A test runner's own options are not the product's, whose unprivileged child could not read what they name.
+    const script = [
+      'unset NODE_OPTIONS',
+      ...mounts,
+      `exec "${node}" "${main}" run --config "${config}"`,
+    ].join(' && ');
     return new Product(namespace.spawn('sh', ['-c', script], env));
   }
 

@@ -1,8 +1,10 @@
 import { type ChildProcess, execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { Status } from 'sluice-gateway/admin/answers.js';
 import type { FlowRecord } from 'sluice-gateway/flows/record.js';
@@ -42,6 +44,19 @@ export interface Stream {
   readonly answersMs: readonly number[];
   /** The connection was closed or reset. */
   readonly hasEnded: boolean;
+}
+
+/** Undefined while nobody answers. */
+function askStatus(socketPath: string): Promise<Status | undefined> {
+  return new Promise((resolve) => {
+    const asked = get({ socketPath, path: '/status' }, (response) => {
+      text(response).then(
+        (body) => resolve(JSON.parse(body) as Status),
+        () => resolve(undefined),
+      );
+    });
+    asked.on('error', () => resolve(undefined));
+  });
 }
 
 /**
@@ -135,15 +150,15 @@ export class Stage {
     return JSON.parse(out) as Answer;
   }
 
-  /** Waits for a status that is ready and as wanted; rejects when the product ends instead. */
+  /**
+   * Waits for a status that is ready and as wanted; rejects when the product ends instead. Asks the admin socket itself:
+   * a command a moment would keep a processor busy.
+   */
   async ready(isWanted: (status: Status) => boolean = () => true): Promise<Status> {
-    return until(`a status as wanted`, async () => {
+    return until('a status as wanted', async () => {
       if (this.product!.hasEnded) throw new Error(`Cannot go on: sluice run ended\n${this.product!.log}`);
-      if (!existsSync(this.path('admin.sock'))) return undefined;
-      const { code, out } = await this.sluice('status', '--json', '--socket', this.path('admin.sock'));
-      if (code !== 0) return undefined;
-      const status = JSON.parse(out) as Status;
-      return isWanted(status) && status;
+      const status = await askStatus(this.path('admin.sock'));
+      return status?.ready === true && isWanted(status) && status;
     });
   }
 
