@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { RecentFlows, type Status } from './admin/answers.js';
@@ -19,7 +19,7 @@ import { parseAddress, readAddress } from './net/address.js';
 import { BITS } from './net/family.js';
 import { type Prefix, parsePrefix } from './net/prefix.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
-import { isBusy } from './netlink/error.js';
+import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
 import { listenNflog } from './nflog/listen.js';
 import { Applier } from './nft/apply.js';
@@ -144,7 +144,8 @@ export class Gateway {
     this.#watchDrift();
     await this.#guard.ensure();
     await honourMarks(this.#interfaces);
-    await mkdir(this.#config.state.path, { recursive: true, mode: 0o700 });
+    await mkdir(this.#config.state.path, { recursive: true });
+    await chmod(this.#config.state.path, 0o700);
     for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));
     await enableTracking();
     await this.#listen();
@@ -206,7 +207,8 @@ export class Gateway {
     try {
       add(await listenNflog(LOG_GROUP, (packet) => this.#onPacket(packet), lost('nflog')));
     } catch (cause) {
-      if (!isBusy(cause)) throw cause;
+      // A group that another process holds: EPERM, since CAP_NET_ADMIN is there, or EBUSY.
+      if (!isBusy(cause) && !isPermissionDenied(cause)) throw cause;
       throw new Error(
         `Cannot start gateway: another process listens to log group ${LOG_GROUP}, is another sluice running?`,
         { cause },
@@ -235,7 +237,10 @@ export class Gateway {
       this.#log.warn('somebody else changed the table inet sluice, it is written anew', { kind });
       this.#reconciler.drifted();
     });
-    const rules = this.#guard.watch(() => void this.#restoreGuard());
+    let restoring = Promise.resolve();
+    const rules = this.#guard.watch(() => {
+      restoring = restoring.then(() => this.#restoreGuard());
+    });
     this.#closers.push(
       () => table.close(),
       () => rules.close(),

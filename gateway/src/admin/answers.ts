@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { FlowRecord } from '../flows/record.js';
 import { type Address, readAddress } from '../net/address.js';
 import { BITS } from '../net/family.js';
-import { type Prefix, parsePrefix, prefixInterval, printPrefix } from '../net/prefix.js';
+import { type Prefix, parsePrefix, prefixContains, prefixInterval, printPrefix } from '../net/prefix.js';
 import { type Explanation, explain } from '../policy/explain.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../policy/in-force.js';
 import { groupPrefixes, type Snapshot } from '../snapshot/read.js';
@@ -93,15 +93,20 @@ function sourcePrefixes(snapshot: Snapshot, text: string): Prefix[] {
   return only.prefixes.map(parsePrefix);
 }
 
-/** Addresses of a prefix that stand for all of them: its first, and the first behind each boundary inside it. */
-function representatives(source: Prefix, edges: readonly Prefix[]): Address[] {
+/**
+ * Addresses of a prefix that stand for all of them: its first, and the first behind each boundary inside it. Of a
+ * subnet without the gateway's own addresses, which no function has.
+ */
+function representatives(source: Prefix, edges: readonly Prefix[], excluded: readonly Prefix[]): Address[] {
   const { family, first, last } = prefixInterval(source);
   const starts = edges
     .filter((edge) => edge.family === family)
     .map(prefixInterval)
     .flatMap((edge) => [edge.first, edge.last + 1n])
     .filter((start) => start > first && start <= last);
-  return [...new Set([first, ...starts])].slice(0, ALTERNATIVES_MAX).map((value) => ({ family, value }));
+  const addresses = [...new Set([first, ...starts])].map((value) => ({ family, value }));
+  const others = addresses.filter((address) => !excluded.some((prefix) => prefixContains(prefix, address)));
+  return (others.length > 0 ? others : addresses).slice(0, ALTERNATIVES_MAX);
 }
 
 /** Answers `explain` from a snapshot. Throws QuestionError. */
@@ -129,7 +134,7 @@ export function answerExplain(
   const groups = groupPrefixes(snapshot);
   const edges = [...groups.values(), excluded].flat();
   const explanations = sources
-    .flatMap((source) => representatives(source, edges))
+    .flatMap((source) => representatives(source, edges, excluded))
     .map(({ family, value }) =>
       explain(
         snapshot.policy,

@@ -33,5 +33,6 @@ const hasCode = (error: unknown, code: string) => error instanceof NetlinkError 
 export const isNotFound = (error: unknown) => hasCode(error, 'ENOENT');
 /** A listing was interrupted by a change: to be made again. */
 export const isInterrupted = (error: unknown) => hasCode(error, 'EINTR');
+export const isPermissionDenied = (error: unknown) => hasCode(error, 'EPERM');
 export const isBusy = (error: unknown) => hasCode(error, 'EBUSY');
 export const isNotSupported = (error: unknown) => hasCode(error, 'EOPNOTSUPP') || hasCode(error, 'ENOTSUP');

@@ -38,7 +38,9 @@ export function watchTable(portId: number, onDrift: (kind: string) => void): { c
       for (const message of readMessages(bytes)) {
         const changed = DRIFT_KINDS.get(message.type);
         if (changed === undefined || message.portId === portId) continue;
-        if (new Attributes(message.payload, NFGENMSG_BYTES).string(1) === TABLE) kind ??= changed;
+        if (new Attributes(message.payload, NFGENMSG_BYTES).string(1) === TABLE) {
+          kind = changed === 'table' ? changed : (kind ?? changed);
+        }
       }
       if (kind !== undefined) onDrift(kind);
     },
