@@ -11,7 +11,7 @@ export const ACCOUNT = '111122223333';
 export const REGION = 'us-east-1';
 const VPC = 'vpc-0a1b2c3d';
 
-/** Its subnet leaves out the gateway's own address in that network, which is a member of no group. */
+/** Its subnet holds the gateway's own address, which is a member of no group. */
 export const WORKER = { name: 'worker', address: '10.0.1.10', zone: 'a', subnet: '10.0.1.0/28' } as const;
 export const ROGUE = { name: 'rogue', address: '10.0.2.20', zone: 'b', subnet: '10.0.2.16/28' } as const;
 export const LEDGER = { to: '10.20.0.5', port: 5000 } as const;
