@@ -9,15 +9,6 @@ import { readPacket } from './packet.js';
 export const HOOKS = ['prerouting', 'input', 'forward', 'output', 'postrouting'] as const;
 
 /**
- * `enum ip_conntrack_info` of linux/netfilter/nf_conntrack_common.h: values of `NflogPacket.conntrackInfo`.
- */
-export const IP_CT_ESTABLISHED = 0;
-export const IP_CT_RELATED = 1;
-export const IP_CT_NEW = 2;
-/** From here on, the packet goes in the direction of the reply. */
-export const IP_CT_IS_REPLY = 3;
-
-/**
  * One packet that a `log group` rule saw. What is optional in the message is undefined where it is absent.
  */
 export interface NflogPacket {
@@ -38,7 +29,7 @@ export interface NflogPacket {
   readonly tcpFlags: number | undefined;
   /** With `conntrack` asked for at binding, for packets that are tracked. */
   readonly conntrack: Connection | undefined;
-  /** One of `IP_CT_*`. */
+  /** `enum ip_conntrack_info` of linux/netfilter/nf_conntrack_common.h; from 3 on in the direction of the reply. */
   readonly conntrackInfo: number | undefined;
 }
 

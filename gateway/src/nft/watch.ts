@@ -10,7 +10,7 @@ const NFGENMSG_BYTES = 4;
 const RECEIVE_BUFFER_BYTES = 16 << 20;
 
 /** What of our table somebody else changed. */
-export const DRIFT_KINDS = new Map<number, string>([
+const DRIFT_KINDS = new Map<number, string>([
   [NFT_MSG.newTable, 'table'],
   [NFT_MSG.delTable, 'table'],
   [NFT_MSG.newChain, 'chain'],
