@@ -25,14 +25,14 @@ import { listenNflog } from './nflog/listen.js';
 import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
-import { ruleCounters } from './policy/compile.js';
 import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
+import { ruleObjects } from './policy/rule-content.js';
 import { type Applied, Reconciler } from './reconcile.js';
 import { Revoker } from './revoke.js';
 import { Guard } from './route/guard.js';
 import { RuleHistory } from './rule-history.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
-import type { Snapshot } from './snapshot/read.js';
+import { prefixCountOf, type Snapshot } from './snapshot/read.js';
 import { enableForwarding, enableTracking, hasInterface, honourMarks } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
@@ -68,7 +68,8 @@ function buildMatcher(snapshot: Snapshot | undefined): Matcher {
     ...one,
     prefixes: one.prefixes.map(parsePrefix),
   }));
-  return Matcher.build({ groups: snapshot?.groups ?? [], functions, excluded: ownAddresses() });
+  const groups = (snapshot?.groups ?? []).map(({ name, parts }) => ({ name, prefixes: parts.flat() }));
+  return Matcher.build({ groups, functions, excluded: ownAddresses() });
 }
 
 /** Enforces the newest snapshot and tells what happens: everything between the snapshot folder and the kernel. */
@@ -263,7 +264,7 @@ export class Gateway {
       const counters = await this.#kernel.counters();
       const counts = new Map<string, bigint>();
       for (const rule of this.#rules()) {
-        const suppressed = counters.get(ruleCounters(rule).suppressed);
+        const suppressed = counters.get(ruleObjects(rule).suppressed);
         if (suppressed !== undefined) counts.set(rule.name, suppressed.packets);
       }
       for (const record of this.#assembler.suppressedCounts(counts)) this.#write(record);
@@ -286,7 +287,7 @@ export class Gateway {
         rule: rule.name,
         action: rule.action,
         enforced: rule.enforced,
-        count: counters.get(ruleCounters(rule).decided)?.packets ?? 0n,
+        count: counters.get(ruleObjects(rule).decided)?.packets ?? 0n,
       }));
     });
     metrics.dropped(async () =>
@@ -300,7 +301,7 @@ export class Gateway {
       ),
     );
     metrics.groupPrefixes(async () =>
-      (snapshot()?.groups ?? []).map(({ name, prefixes }) => ({ group: name, prefixes: prefixes.length })),
+      (snapshot()?.groups ?? []).map((group) => ({ group: group.name, prefixes: prefixCountOf(group) })),
     );
     metrics.flowRecords(async () =>
       this.#sinks.flatMap((sink) => {

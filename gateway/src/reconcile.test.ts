@@ -4,7 +4,7 @@ import { createLog } from './log.js';
 import { ApplyError } from './nft/apply.js';
 import { GENERATION_MAX } from './nft/mark.js';
 import type { Program } from './nft/program.js';
-import { CLASSIFY_LIMITS } from './policy/classify.js';
+import { POLICY_LIMITS } from './policy/compile.js';
 import { prefixes, rule } from './policy/fixture.js';
 import type { PolicyInForce } from './policy/in-force.js';
 import type { PolicyRule } from './policy/model.js';
@@ -21,12 +21,13 @@ function snapshotOf(...rules: PolicyRule[]): Snapshot {
     createdAt: '2026-11-01T00:00:00Z',
     policy: { rules, defaultAction: { action: 'DENY', logging: false } },
     groups: [
-      { name: 'a', resolved: true, prefixes: prefixes('10.0.1.0/24') },
-      { name: 'b', resolved: true, prefixes: prefixes('10.20.0.0/16') },
+      { name: 'a', resolved: true, parts: [prefixes('10.0.1.0/24')] },
+      { name: 'b', resolved: true, parts: [prefixes('10.20.0.0/16')] },
     ],
     inventory: { functions: [], scopes: [] },
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
+    parts: new Map(),
   };
 }
 
@@ -50,6 +51,8 @@ class FakeApplier {
     const failure = this.failures.shift();
     if (failure !== undefined) throw failure;
   }
+
+  async edit(): Promise<void> {}
 
   async collect(): Promise<boolean> {
     this.collected++;
@@ -267,7 +270,7 @@ t.test('a policy over a limit is told once, and what is in force stays wanted', 
   const stand = new Stand(t);
   const one = snapshotOf(permit('one'));
   await stand.reconciler.start(one);
-  const count = CLASSIFY_LIMITS.classesMax + 1;
+  const count = POLICY_LIMITS.classesMax + 1;
   const many = Array.from(
     { length: count },
     (_, index) => `10.${index >> 12}.${(index >> 4) & 255}.${(index & 15) * 16}/32`,
@@ -275,7 +278,7 @@ t.test('a policy over a limit is told once, and what is in force stays wanted', 
   const groups = Array.from({ length: 17 }, (_, bit) => ({
     name: `g${bit}`,
     resolved: true,
-    prefixes: prefixes(...many.filter((_, index) => (index >> bit) & 1)),
+    parts: [prefixes(...many.filter((_, index) => (index >> bit) & 1))],
   }));
   const tooLarge = {
     ...snapshotOf(...groups.map(({ name }) => rule(name, name, name, { protocol: 'TCP' }))),

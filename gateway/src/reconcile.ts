@@ -4,11 +4,19 @@ import { Generations } from './generations.js';
 import type { Log } from './log.js';
 import type { Prefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
-import { PolicyTooLargeError } from './policy/classify.js';
-import { type CompiledPolicy, closedPolicy, compilePolicy, programOf } from './policy/compile.js';
+import { ANY_EFFECT } from './policy/change.js';
+import {
+  type Compilation,
+  type CompiledPolicy,
+  Compiler,
+  closedPolicy,
+  judged,
+  PolicyTooLargeError,
+  programOf,
+} from './policy/compile.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
-import { nextExpiry, type PolicyInForce, policyInForce } from './policy/in-force.js';
-import { groupPrefixes, type Snapshot } from './snapshot/read.js';
+import { nextExpiry, type PolicyInForce, policyInForce, RuleNumbers } from './policy/in-force.js';
+import { groupParts, type Snapshot } from './snapshot/read.js';
 
 /** Packets have left the old content behind, and kernels before 6.2 have let go of deleted chains, after this. */
 const COLLECT_MS = 1_500;
@@ -27,7 +35,7 @@ export interface Applied {
 }
 
 export interface ReconcilerOptions {
-  readonly applier: Pick<Applier, 'takeOver' | 'apply' | 'collect'>;
+  readonly applier: Pick<Applier, 'takeOver' | 'apply' | 'edit' | 'collect'>;
   readonly interfaces: GatewayInterfaces;
   /** The gateway's own addresses at this moment. */
   readonly ownAddresses: () => readonly Prefix[];
@@ -46,29 +54,28 @@ const noPolicy: PolicyInForce = policyInForce(
   new Date(0),
 );
 
-/** Content is named after itself: equal names are equal programs, but for the generation. */
-function isSameContent(a: CompiledPolicy, b: CompiledPolicy): boolean {
-  const names = ({ top, chains, maps, counters }: CompiledPolicy) =>
-    JSON.stringify([top, chains.map(({ name }) => name), maps.map(({ name }) => name), counters]);
-  return names(a) === names(b);
-}
+const newCompiler = () => new Compiler(randomBytes(8).toString('hex'));
 
-const newEpoch = () => randomBytes(8).toString('hex');
+/** Before there is a snapshot. */
+const closed: Compilation = { compiled: closedPolicy, edits: undefined, effect: ANY_EFFECT };
 
 /** The only loop: makes the kernel equal to the newest snapshot, again and again until it is. */
 export class Reconciler {
   readonly #options: ReconcilerOptions;
   #generations: Generations | undefined;
-  #epoch = newEpoch();
+  readonly #numbers = new RuleNumbers();
+  /** Undefined: what is in the table is not known to be what a compiler made. */
+  #compiler: Compiler | undefined;
   #wanted: Snapshot | undefined;
   /** What the last attempt was about: another may be wanted by the time it fails. */
   #tried: Snapshot | undefined;
   #applied: Applied | undefined;
-  #appliedEpoch: string | undefined;
   /** Counts what calls for a reconciliation. `#settled` is the count when the last one began that succeeded. */
   #calls = 1;
   #settled = 0;
   #isTableKnown = false;
+  /** What `#applied` says is in the table, as far as is known. */
+  #isProgramWhole = false;
   #wake: () => void = () => {};
   #stopped = false;
   #running: Promise<void> | undefined;
@@ -107,7 +114,8 @@ export class Reconciler {
   /** Someone else changed the table: everything is written anew from memory. */
   drifted(): void {
     this.#isTableKnown = false;
-    this.#epoch = newEpoch();
+    this.#isProgramWhole = false;
+    this.#compiler = undefined;
     this.#touch();
   }
 
@@ -179,18 +187,20 @@ export class Reconciler {
       this.#wanted = inForce;
       return true;
     }
-    this.#epoch = newEpoch();
     return false;
   }
 
-  #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): CompiledPolicy {
-    if (snapshot === undefined) return closedPolicy;
+  #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): Compilation {
+    if (snapshot === undefined) return closed;
+    const isNew = this.#compiler === undefined;
+    this.#compiler ??= newCompiler();
     const excluded = this.#options.ownAddresses();
-    return compilePolicy({ policy, groups: groupPrefixes(snapshot), excluded, epoch: this.#epoch });
+    const compilation = this.#compiler.compile({ policy, groups: groupParts(snapshot), excluded });
+    return isNew ? { ...compilation, effect: ANY_EFFECT } : compilation;
   }
 
   async #reconcile(): Promise<void> {
-    const { applier, now, onSwitch, onApplied } = this.#options;
+    const { applier, now, onApplied } = this.#options;
     const startMs = performance.now();
     const calls = this.#calls;
     try {
@@ -201,25 +211,18 @@ export class Reconciler {
       }
       const snapshot = this.#wanted;
       this.#tried = snapshot;
-      const epoch = this.#epoch;
-      const policy = snapshot === undefined ? noPolicy : policyInForce(snapshot.policy, now());
-      const compiled = this.#compile(snapshot, policy);
-      const applied = this.#applied;
-      if (
-        applied !== undefined &&
-        this.#appliedEpoch === epoch &&
-        isSameContent(applied.compiled, compiled)
-      ) {
-        onSwitch(applied.generation, policy);
-        this.#applied = { ...applied, policy, snapshot };
-      } else {
-        this.#applied = { ...(await this.#apply(policy, compiled)), snapshot };
-        this.#appliedEpoch = epoch;
+      const policy = snapshot === undefined ? noPolicy : policyInForce(snapshot.policy, now(), this.#numbers);
+      if (!this.#isInForce(snapshot, policy)) {
+        const applied = await this.#apply(policy, this.#compile(snapshot, policy));
+        this.#applied = { ...applied, snapshot };
       }
+      const applied = this.#applied!;
       this.#settled = calls;
       this.#watchExpiry(snapshot);
-      onApplied(this.#applied, (performance.now() - startMs) / 1000);
+      onApplied(applied, (performance.now() - startMs) / 1000);
     } catch (error) {
+      // What the compiler knows is ahead of the kernel.
+      this.#compiler = undefined;
       if (!(error instanceof ApplyError)) this.#isTableKnown = false;
       throw error;
     }
@@ -231,11 +234,40 @@ export class Reconciler {
     return this.#applied === undefined ? carried : new Set(carried).add(this.#applied.generation);
   }
 
-  async #apply(policy: PolicyInForce, compiled: CompiledPolicy): Promise<Omit<Applied, 'snapshot'>> {
+  /** What was refused for its size left what is in force as it was; only the compiler went on. */
+  #isInForce(snapshot: Snapshot | undefined, { rules }: PolicyInForce): boolean {
+    const applied = this.#applied;
+    const isWhole = this.#compiler === undefined && this.#isTableKnown && this.#isProgramWhole;
+    if (!isWhole || applied === undefined || applied.snapshot !== snapshot) return false;
+    return (
+      rules.length === applied.policy.rules.length &&
+      rules.every(({ name }, index) => name === applied.policy.rules[index]!.name)
+    );
+  }
+
+  /** Edits what is in force, or switches to a program; to the next generation only where something may be revoked. */
+  async #apply(
+    policy: PolicyInForce,
+    { compiled, edits, effect }: Compilation,
+  ): Promise<Omit<Applied, 'snapshot'>> {
     const { applier, interfaces, onSwitch } = this.#options;
-    const generation = await this.#generations!.next();
+    const before = this.#applied;
+    this.#isProgramWhole = false;
+    if (edits !== undefined && before !== undefined) {
+      if (edits.length > 0) {
+        await applier.edit(edits, effect.revokes ? judged(before.generation) : undefined);
+      }
+      if (edits.length === 0 || !effect.revokes) {
+        onSwitch(before.generation, policy);
+        this.#isProgramWhole = true;
+        return { generation: before.generation, policy, compiled };
+      }
+    }
+    const keeps = before !== undefined && !effect.revokes;
+    const generation = keeps ? before.generation : await this.#generations!.next();
     onSwitch(generation, policy);
     await applier.apply(programOf(compiled, interfaces, generation));
+    this.#isProgramWhole = true;
     return { generation, policy, compiled };
   }
 

@@ -6,18 +6,18 @@ export const GENERATIONS_REMEMBERED_MAX = 256;
 
 /** The rules of the newest generations, by the numbers that marks carry. */
 export class RuleHistory {
-  readonly #generations = new Map<number, PolicyInForce>();
+  readonly #generations = new Map<number, ReadonlyMap<number, NumberedRule>>();
 
   remember(generation: number, policy: PolicyInForce): void {
     this.#generations.delete(generation);
-    this.#generations.set(generation, policy);
+    const rules = [policy.byDefault, ...policy.rules];
+    this.#generations.set(generation, new Map(rules.map((rule) => [rule.number, rule])));
     if (this.#generations.size > GENERATIONS_REMEMBERED_MAX) {
       this.#generations.delete(this.#generations.keys().next().value!);
     }
   }
 
   ruleOf({ generation, rule }: Mark): NumberedRule | undefined {
-    const policy = this.#generations.get(generation);
-    return rule === 0 ? policy?.byDefault : policy?.rules[rule - 1];
+    return this.#generations.get(generation)?.get(rule);
   }
 }

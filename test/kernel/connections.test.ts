@@ -4,9 +4,9 @@ import { Generations } from 'sluice-gateway/generations.js';
 import { parseAddress, printAddress } from 'sluice-gateway/net/address.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { decodeMark, GENERATION_MAX } from 'sluice-gateway/nft/mark.js';
-import { ruleCounters } from 'sluice-gateway/policy/compile.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
 import type { PolicyInForce } from 'sluice-gateway/policy/in-force.js';
+import { ruleObjects } from 'sluice-gateway/policy/rule-content.js';
 import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
@@ -66,7 +66,7 @@ function tooBig(quoted: TestPacket, router: string): TestPacket {
 async function decided(policy: PolicyInForce, name: string): Promise<number> {
   const counters = await stand.loader.kernel.counters();
   const rule = policy.rules.find((rule) => rule.name === name)!;
-  return Number(counters.get(ruleCounters(rule).decided)!.packets);
+  return Number(counters.get(ruleObjects(rule).decided)!.packets);
 }
 
 t.test('a generation that an idle connection carries is not given out again', async (t) => {

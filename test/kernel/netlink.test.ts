@@ -7,7 +7,7 @@ import { NetlinkError, UnknownOutcomeError } from 'sluice-gateway/netlink/error.
 import { Applier, ApplyError } from 'sluice-gateway/nft/apply.js';
 import { Batch } from 'sluice-gateway/nft/batch.js';
 import { NftKernel, type TableContent } from 'sluice-gateway/nft/kernel.js';
-import type { Chain, MarkMap, Program } from 'sluice-gateway/nft/program.js';
+import type { Chain, NumberMap, Program } from 'sluice-gateway/nft/program.js';
 import { goto, type Rule } from 'sluice-gateway/nft/statement.js';
 import t, { type Test } from 'tap';
 import { compileAll, inForce, prefixes, rule } from '../support/load.js';
@@ -85,7 +85,13 @@ t.test('names and counters are listed, however many, and those of our table alon
   nft('add', 'table', 'inet', 'other');
   nft('add', 'chain', 'inet', 'other', 'foreign');
   const names = Array.from({ length: 3_000 }, (_, index) => `name_${index}`);
-  const map = (name: string): MarkMap => ({ name, key: 'mark', data: 'mark', interval: false, elements: [] });
+  const map = (name: string): NumberMap => ({
+    name,
+    key: 'mark',
+    data: 'mark',
+    interval: false,
+    elements: [],
+  });
   const batch = new Batch().addTable();
   for (const name of names) batch.addChain(chain(name)).addMap(map(name)).addCounter(name);
   await kernel.commit(batch);
@@ -172,7 +178,7 @@ t.test(
   async (t) => {
     const { connection, kernel } = open(t);
     const NLM_F_ECHO = 0x8;
-    const map: MarkMap = {
+    const map: NumberMap = {
       name: 'echoed',
       key: 'mark',
       data: 'mark',
@@ -247,7 +253,7 @@ t.test('a batch of 20 MB does not block the event loop', async (t) => {
     const first = BigInt(index) << 64n;
     return { first, last: first + 1n, data: index };
   });
-  const map: MarkMap = { name: 'large', key: 'ipv6_addr', data: 'mark', interval: true, elements };
+  const map: NumberMap = { name: 'large', key: 'ipv6_addr', data: 'mark', interval: true, elements };
   const batch = new Batch().addTable().addMap(map);
   for (let next = 0; next < elements.length; ) next = batch.addElements(map, next);
   t.ok(batch.bytes > 20 << 20, `${batch.bytes} bytes`);

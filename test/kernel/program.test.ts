@@ -7,7 +7,7 @@ import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import t from 'tap';
 import { caseArbitrary } from '../support/arbitrary.js';
 import { createLab, forwardPackets } from '../support/lab.js';
-import { compileAll, Loader, labInterfaces, prefixes } from '../support/load.js';
+import { compileAll, Loader, labInterfaces, prefixes, TEST_EPOCH } from '../support/load.js';
 import { here, macOf } from '../support/namespace.js';
 import { rounds, seed } from '../support/seed.js';
 import { capturePackets, sendPackets } from '../support/wire.js';
@@ -26,7 +26,7 @@ const interfaces = [
 t.test('nft lists our program as it lists the same program loaded by nft', async (t) => {
   const cases = fc.sample(caseArbitrary(space, 0), { seed, numRuns: 12 * rounds });
   for (const [index, { policy, groups }] of cases.entries()) {
-    const loader = new Loader();
+    const loader = new Loader(TEST_EPOCH);
     const input = {
       policy: policyInForce(policy, new Date()),
       groups,

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { parsePrefix } from 'sluice-gateway/net/prefix.js';
-import { ruleCounters } from 'sluice-gateway/policy/compile.js';
+import { KIND, NUMBER_MAX } from 'sluice-gateway/nft/mark.js';
 import { evaluate } from 'sluice-gateway/policy/evaluate.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
+import { ruleObjects } from 'sluice-gateway/policy/rule-content.js';
 import t from 'tap';
 import { caseArbitrary } from '../support/arbitrary.js';
 import { compileAll } from '../support/load.js';
@@ -36,7 +37,7 @@ for (const [label, space] of [
               monitored: monitored.map((rule) => rule.number),
             },
           );
-          assert.ok(walked.counters.includes(ruleCounters(decided).decided));
+          assert.ok(walked.counters.includes(ruleObjects(decided).decided));
         }
       }),
       { seed, numRuns: 60 * rounds },
@@ -44,28 +45,48 @@ for (const [label, space] of [
   });
 }
 
+/** Bits of the keys of a map, by its name. */
+const bitsOf = (name: string) =>
+  /^(?:source|destination)4/.test(name)
+    ? 32
+    : /^(?:source|destination)6/.test(name)
+      ? 128
+      : /^protocols/.test(name)
+        ? 8
+        : 16;
+
 t.test('the program covers the whole address space, and its ids keep apart', async () => {
   fc.assert(
     fc.property(caseArbitrary({ sources: everywhere, destinations: everywhere }, 1), ({ policy, groups }) => {
       const program = compileAll({ policy: policyInForce(policy, NOW), groups });
       const ids = new Map<number, string>();
+      const covered = new Map<string, (readonly [bigint, bigint])[]>();
       for (const map of program.maps) {
-        if (map.interval) {
-          let next = 0n;
-          for (const { first, last } of map.elements) {
-            assert.equal(first, next, `${map.name} has no hole`);
-            next = last + 1n;
-          }
-          const bits = { ipv4_addr: 32, ipv6_addr: 128, inet_proto: 8, inet_service: 16, mark: 32 }[map.key];
-          assert.equal(next, 1n << BigInt(bits), `${map.name} reaches the top`);
-        }
-        if (map.data !== 'mark') continue;
-        const kind = map.name.replace(/[46]?_.*/, '');
+        if (!map.interval) continue;
+        const kind = /^(.*?)_[0-9a-f]{16}$/.exec(map.name)![1]!;
+        const space = kind.replace(/[46]/, '');
+        const isAddress = map.key === 'ipv4_addr' || map.key === 'ipv6_addr';
+        const key = isAddress ? kind : map.name;
+        const elements = [...map.elements].map(({ first, last }): [bigint, bigint] => [first, last]);
+        covered.set(key, [...(covered.get(key) ?? []), ...elements]);
         for (const { data } of map.elements) {
-          assert.equal(ids.get(data) ?? kind, kind, 'no id has two meanings');
+          if (typeof data !== 'number' || map.data === 'classid') continue;
+          const of = data >>> 24 === KIND.decision >>> 24 ? 'decision' : space;
+          assert.equal(ids.get(data) ?? of, of, 'no id has two meanings');
           assert.notEqual(data, 0);
-          ids.set(data, kind);
+          ids.set(data, of);
         }
+      }
+      for (const [name, elements] of covered) {
+        const [low, high] = /^(to)_/.test(name)
+          ? [BigInt(KIND.destination), BigInt(KIND.destination + NUMBER_MAX)]
+          : [0n, (1n << BigInt(bitsOf(name))) - 1n];
+        let next = low;
+        for (const [first, last] of elements.sort(([a], [b]) => (a < b ? -1 : 1))) {
+          assert.equal(first, next, `${name} has no hole`);
+          next = last + 1n;
+        }
+        assert.equal(next, high + 1n, `${name} reaches the top`);
       }
     }),
     { seed, numRuns: 20 * rounds },

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import type { Prefix } from 'sluice-gateway/net/prefix.js';
+import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { Applier } from 'sluice-gateway/nft/apply.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
-import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
+import { Compiler, programOf } from 'sluice-gateway/policy/compile.js';
 import type { GroupPrefixes } from 'sluice-gateway/policy/evaluate.js';
 import { inForce, type LoadInput, labInterfaces, prefixes, rule } from './load.js';
 
@@ -38,14 +38,17 @@ export function policyOf(side: Side, fillerPrefixes = 1): Pick<LoadInput, 'polic
 /** Takes over the table and applies both sides' programs in turn until somebody kills the process. */
 export async function applyForever(generation: number): Promise<never> {
   const applier = new Applier(new NftKernel(new NetlinkConnection(NETLINK_NETFILTER)));
-  const epoch = randomBytes(8).toString('hex');
-  const compiled = SIDES.map((side) =>
-    compilePolicy({ ...policyOf(side, FILLER_PREFIXES), excluded: [], epoch }),
-  );
+  const compiler = new Compiler(randomBytes(8).toString('hex'));
+  const inputs = SIDES.map((side) => {
+    const { policy, groups } = policyOf(side, FILLER_PREFIXES);
+    const parts = new Map([...groups].map(([name, members]) => [name, [sortPrefixes(members)]]));
+    return { policy, groups: parts, excluded: [] };
+  });
   await applier.takeOver();
   process.stdout.write('ready\n');
   for (let next = generation; ; next++) {
-    await applier.apply(programOf(compiled[next % 2]!, labInterfaces, next));
+    const { compiled } = compiler.compile(inputs[next % 2]!);
+    await applier.apply(programOf(compiled, labInterfaces, next));
     await applier.collect();
   }
 }

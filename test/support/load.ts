@@ -1,9 +1,10 @@
-import { type Prefix, parsePrefix } from 'sluice-gateway/net/prefix.js';
+import { randomBytes } from 'node:crypto';
+import { type Prefix, parsePrefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { Applier } from 'sluice-gateway/nft/apply.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import type { Program } from 'sluice-gateway/nft/program.js';
-import { compilePolicy, type PolicyInput, programOf } from 'sluice-gateway/policy/compile.js';
+import { type CompileOnceInput, Compiler, compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
 import { type PolicyInForce, policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { Action, Policy, PolicyRule } from 'sluice-gateway/policy/model.js';
@@ -44,24 +45,34 @@ export function inForce(...rules: readonly PolicyRule[]): PolicyInForce {
   return policyInForce(policy, new Date());
 }
 
-export type LoadInput = Pick<PolicyInput, 'policy' | 'groups'> &
-  Partial<PolicyInput & { readonly interfaces: GatewayInterfaces }>;
+export type LoadInput = Pick<CompileOnceInput, 'policy' | 'groups'> &
+  Partial<CompileOnceInput & { readonly interfaces: GatewayInterfaces }>;
+
+/** Of what `compileAll` makes. */
+export const TEST_EPOCH = 'test';
 
 /** The whole program, for the lab's interfaces unless the input names others. */
 export function compileAll({ interfaces = labInterfaces, ...input }: LoadInput, generation = 1): Program {
-  return programOf(compilePolicy({ excluded: [], epoch: 'test', ...input }), interfaces, generation);
+  return programOf(compilePolicy({ excluded: [], epoch: TEST_EPOCH, ...input }), interfaces, generation);
 }
 
 /** Compiles for the lab's interfaces and applies programs in this namespace, each under the next generation. */
 export class Loader {
   readonly #connection = new NetlinkConnection(NETLINK_NETFILTER);
+  readonly #compiler: Compiler;
   readonly kernel = new NftKernel(this.#connection);
   readonly applier = new Applier(this.kernel);
   generation = 0;
 
-  async load(input: LoadInput): Promise<void> {
+  constructor(epoch = randomBytes(8).toString('hex')) {
+    this.#compiler = new Compiler(epoch);
+  }
+
+  async load({ policy, groups, excluded = [], interfaces = labInterfaces }: LoadInput): Promise<void> {
     this.generation++;
-    await this.applier.apply(compileAll(input, this.generation));
+    const parts = new Map([...groups].map(([name, members]) => [name, [sortPrefixes(members)]]));
+    const { compiled } = this.#compiler.compile({ policy, groups: parts, excluded });
+    await this.applier.apply(programOf(compiled, interfaces, this.generation));
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import { decodeMark } from 'sluice-gateway/nft/mark.js';
-import type { Chain, NftMap, Program } from 'sluice-gateway/nft/program.js';
+import type { Chain, ElementData, MapElement, NftMap, Program } from 'sluice-gateway/nft/program.js';
 import type { Field, Statement } from 'sluice-gateway/nft/statement.js';
 import type { Connection } from 'sluice-gateway/policy/evaluate.js';
 
@@ -15,6 +15,7 @@ export interface Walked {
 
 class Packet {
   mark = 0;
+  priority = 0;
   ctMark = 0;
   readonly counters: string[] = [];
   readonly monitored: number[] = [];
@@ -27,6 +28,8 @@ class Packet {
     switch (field) {
       case 'mark':
         return BigInt(this.mark);
+      case 'priority':
+        return BigInt(this.priority);
       case 'ctMark':
         return BigInt(this.ctMark);
       case 'ctOriginalSource4':
@@ -80,10 +83,12 @@ class Walk {
     return 'return';
   }
 
-  #lookup(field: Field, name: string): NftMap['elements'][number]['data'] | undefined {
+  #lookup(field: Field, name: string): ElementData {
     const key = this.#packet.field(field);
     if (key === undefined) return undefined;
-    return this.#maps.get(name)!.elements.find(({ first, last }) => first <= key && key <= last)?.data;
+    const elements: Iterable<MapElement<ElementData>> = this.#maps.get(name)!.elements;
+    for (const { first, last, data } of elements) if (first <= key && key <= last) return data;
+    return undefined;
   }
 
   #verdict(verdict: Extract<Statement, { kind: 'verdict' }>['verdict']): Step {
@@ -132,6 +137,28 @@ class Walk {
         packet.mark = data;
         return 'next';
       }
+      case 'setMarkFromMarkIntervals': {
+        const data = this.#lookup('mark', statement.map);
+        if (typeof data !== 'number') return 'break';
+        packet.mark = data;
+        return 'next';
+      }
+      case 'setPriority':
+        packet.priority = statement.value;
+        return 'next';
+      case 'setPriorityFromMap': {
+        const data = this.#lookup(statement.field, statement.map);
+        if (typeof data !== 'number') return 'break';
+        packet.priority = data;
+        return 'next';
+      }
+      case 'matchInSet': {
+        const key = BigInt((Number(packet.field(statement.field)) & statement.mask) >>> 0);
+        return when([...this.#maps.get(statement.set)!.elements].some(({ first }) => first === key));
+      }
+      case 'maskMark':
+        packet.mark = ((packet.mark & statement.mask) | statement.value) >>> 0;
+        return 'next';
       case 'orMark':
         packet.mark = (packet.mark | statement.value) >>> 0;
         return 'next';
@@ -139,15 +166,23 @@ class Walk {
         packet.ctMark = statement.value;
         return 'next';
       case 'setCtMarkFromMark':
-        packet.ctMark = (packet.mark | statement.value) >>> 0;
+        packet.ctMark = ((packet.mark & statement.mask) | statement.value) >>> 0;
         return 'next';
       case 'verdictMap': {
         const data = this.#lookup(statement.field, statement.map);
-        return data === undefined || typeof data === 'number' ? 'break' : this.#verdict(data);
+        return typeof data === 'object' ? this.#verdict(data) : 'break';
       }
       case 'counter':
         packet.counters.push(statement.name);
         return 'next';
+      case 'counterFromMap': {
+        const name = this.#lookup('mark', statement.map);
+        if (typeof name !== 'string') return 'break';
+        packet.counters.push(name);
+        return 'next';
+      }
+      case 'limitFromMap':
+        return when(typeof this.#lookup('mark', statement.map) === 'string');
       case 'log':
         if (statement.prefix === 'monitor') packet.monitored.push(decodeMark(packet.mark).rule);
         return 'next';

@@ -27,7 +27,7 @@ function snapshotOf({ content }: Wanted): Snapshot {
     revision: 0,
     createdAt: new Date().toISOString(),
     policy: content.policy,
-    groups: content.groups,
+    groups: content.groups.map(({ name, resolved, prefixes }) => ({ name, resolved, parts: [prefixes] })),
     inventory: {
       functions: content.inventory.functions.map((one) => ({
         ...one,
@@ -38,6 +38,7 @@ function snapshotOf({ content }: Wanted): Snapshot {
     },
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
+    parts: new Map(),
   };
 }
 

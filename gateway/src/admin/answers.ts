@@ -161,8 +161,8 @@ export function answerGroups(snapshot: Snapshot, name?: string): GroupAnswer[] {
   if (name !== undefined && wanted.length === 0) {
     throw new QuestionError(`Cannot show group: there is none called ${JSON.stringify(name)}`);
   }
-  return wanted.map(({ name, resolved, prefixes }) => {
-    const texts = new Set(prefixes.map(printPrefix));
+  return wanted.map(({ name, resolved, parts }) => {
+    const texts = new Set(parts.flat().map(printPrefix));
     const functions = snapshot.inventory.functions.filter((one) =>
       one.prefixes.some((text) => texts.has(text)),
     );

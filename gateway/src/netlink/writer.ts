@@ -83,6 +83,13 @@ export class MessageWriter {
     return this;
   }
 
+  /** Appends bytes made before, and gives where they stand, to be filled in. Valid until the next write. */
+  template(bytes: Uint8Array): { readonly view: DataView; readonly offset: number } {
+    const offset = this.#reserve(bytes.length);
+    this.#bytes.set(bytes, offset);
+    return { view: this.#view, offset };
+  }
+
   /** `struct nfgenmsg`: family, version 0, resource id in network byte order. */
   netfilterHeader(family: number, resourceId = 0): this {
     const offset = this.#reserve(4);

@@ -1,13 +1,24 @@
 import { isBusy, UnknownOutcomeError } from '../netlink/error.js';
 import { Batch } from './batch.js';
-import type { NftKernel, TableContent } from './kernel.js';
-import { generationChain, type NftMap, type Program } from './program.js';
+import { EMPTY_TABLE, type NftKernel, type TableContent } from './kernel.js';
+import {
+  type ElementData,
+  generationChain,
+  type KeySet,
+  type MapEdit,
+  type MapElement,
+  type NftMap,
+  type Program,
+} from './program.js';
 
 /** A loading transaction is ended when it has grown to this: the kernel's lock is not held for a whole program. */
 const LOAD_TRANSACTION_BYTES_MAX = 1 << 20;
 
-/** Where an application failed. The old program is in force after `load`, and one of the two, whole, after `switch`. */
-export type ApplyStage = 'load' | 'switch';
+/**
+ * Where an application failed. The old program is in force after `load`, and one of the two, whole, after `switch`
+ * and `edit`.
+ */
+export type ApplyStage = 'load' | 'switch' | 'edit';
 
 /** The kernel refused a program, or its answer was lost. */
 export class ApplyError extends Error {
@@ -30,30 +41,48 @@ export function generationOf(content: TableContent): number | undefined {
   return name === undefined ? undefined : Number(GENERATION_CHAIN.exec(name)![1]);
 }
 
-function fixedNames(program: Program): Set<string> {
-  return new Set([...program.fixed, generationChain(program.generation)].map(({ name }) => name));
-}
+type Kind = keyof TableContent;
+const KINDS: readonly Kind[] = ['chains', 'maps', 'counters', 'limits'];
 
 function contentOf(program: Program): TableContent {
+  const chains = [...program.fixed, ...program.chains, generationChain(program.generation)];
   return {
-    chains: new Set([...fixedNames(program), ...program.chains.map((chain) => chain.name)]),
-    maps: new Set(program.maps.map((map) => map.name)),
+    chains: new Set(chains.map(({ name }) => name)),
+    maps: new Set(program.maps.map(({ name }) => name)),
     counters: new Set(program.counters),
+    limits: new Set(program.limits.map(({ name }) => name)),
   };
 }
 
+const grows = (map: NftMap): map is GrowingMap => 'grows' in map && map.grows === true;
+type GrowingMap = Extract<NftMap, { grows?: boolean }>;
+type Grown = Map<bigint, MapElement<ElementData>>;
+
 /** Cuts the loading of new content into transactions. Nothing in force refers to it before the switch. */
-function* loadBatches(program: Program, present: TableContent): Generator<Batch> {
+function* loadBatches(
+  program: Program,
+  present: TableContent,
+  grown: ReadonlyMap<string, Grown>,
+): Generator<Batch> {
   const chains = program.chains.filter((chain) => !present.chains.has(chain.name));
   const maps = program.maps.filter((map) => !present.maps.has(map.name));
   let batch = new Batch().addTable();
   const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
   for (const name of program.counters) if (!present.counters.has(name)) batch.addCounter(name);
+  for (const limit of program.limits) if (!present.limits.has(limit.name)) batch.addLimit(limit);
   for (const chain of program.fixed) if (chain.base === undefined) batch.addChain(chain);
   for (const chain of chains) batch.addChain(chain);
   for (const map of maps) batch.addMap(map);
   for (const chain of chains) batch.addRules(chain);
-  const elements = function* (map: NftMap) {
+  for (const map of program.maps) {
+    const known = grown.get(map.name);
+    if (!grows(map) || known === undefined) continue;
+    const added = (map.elements as readonly MapElement<ElementData>[]).filter(
+      ({ first }) => !known.has(first),
+    );
+    batch.addSomeElements(map, added);
+  }
+  for (const map of maps) {
     for (let next = 0; next < map.elements.length; ) {
       next = batch.addElements(map, next);
       if (full()) {
@@ -61,8 +90,7 @@ function* loadBatches(program: Program, present: TableContent): Generator<Batch>
         batch = new Batch();
       }
     }
-  };
-  for (const map of maps) yield* elements(map);
+  }
   if (!batch.isEmpty) yield batch;
 }
 
@@ -85,11 +113,15 @@ function switchBatch(program: Program, present: TableContent): Batch {
 export class Applier {
   readonly #kernel: NftKernel;
   /** What the table holds, as far as is known. */
-  #present: TableContent = { chains: new Set(), maps: new Set(), counters: new Set() };
+  #present: TableContent = EMPTY_TABLE;
   /** What must stay. Undefined: not known, after a lost answer or at the start. */
   #inForce: TableContent | undefined;
-  /** When content left force, by its name; names of different kinds differ. */
+  /** Elements of the maps that change in place, by map and key: those that are in the table. */
+  #grown = new Map<string, Grown>();
+  /** When content left force, by its name; names of different kinds differ. Elements are named map and key. */
   readonly #retiredMs = new Map<string, number>();
+  /** Elements that left force, by map. */
+  readonly #withered = new Map<GrowingMap, Grown>();
 
   constructor(kernel: NftKernel) {
     this.#kernel = kernel;
@@ -99,6 +131,8 @@ export class Applier {
   async takeOver(): Promise<number | undefined> {
     this.#inForce = undefined;
     this.#retiredMs.clear();
+    this.#grown.clear();
+    this.#withered.clear();
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }
@@ -109,27 +143,52 @@ export class Applier {
    */
   async apply(program: Program): Promise<void> {
     const wanted = contentOf(program);
-    try {
-      for (const batch of loadBatches(program, this.#present)) await this.#kernel.commit(batch);
-    } catch (cause) {
-      this.#present = await this.#kernel.list();
-      throw new ApplyError('load', cause);
-    }
-    try {
-      await this.#kernel.commit(switchBatch(program, this.#present));
-    } catch (cause) {
-      this.#present = await this.#kernel.list();
-      if (cause instanceof UnknownOutcomeError) this.#inForce = undefined;
-      throw new ApplyError('switch', cause);
-    }
+    const grown = new Map(
+      program.maps
+        .filter(grows)
+        .map((map) => [map.name, new Map(map.elements.map((element) => [element.first, element]))]),
+    );
+    await this.#stage('load', async () => {
+      for (const batch of loadBatches(program, this.#present, this.#grown)) await this.#kernel.commit(batch);
+    });
+    await this.#stage('switch', () => this.#kernel.commit(switchBatch(program, this.#present)));
     this.#inForce = wanted;
     const chains = new Set([...this.#present.chains].filter((name) => !isGenerationChain(name)));
     this.#present = {
       chains: chains.union(wanted.chains),
       maps: this.#present.maps.union(wanted.maps),
       counters: this.#present.counters.union(wanted.counters),
+      limits: this.#present.limits.union(wanted.limits),
     };
     this.#retire(wanted);
+    this.#wither(program, grown);
+  }
+
+  /**
+   * Changes elements of address maps in place, in one transaction. Where a connection may lose what it had, the same
+   * transaction takes the generation out of force: until the next program each packet is judged. Rejects with
+   * ApplyError.
+   *
+   * Cost: the size of the maps that are touched, and of the edits.
+   */
+  async edit(edits: readonly MapEdit[], revoked: KeySet | undefined): Promise<void> {
+    const batch = new Batch();
+    if (revoked !== undefined) batch.deleteElements(revoked, revoked.elements);
+    for (const { map, remove } of edits) batch.deleteElements(map, remove);
+    for (const { map, add } of edits) batch.addSomeElements(map, add);
+    await this.#stage('edit', () => this.#kernel.commit(batch));
+  }
+
+  async #stage(stage: ApplyStage, commit: () => Promise<void>): Promise<void> {
+    try {
+      await commit();
+    } catch (cause) {
+      if (stage !== 'load' && cause instanceof UnknownOutcomeError) this.#inForce = undefined;
+      this.#grown.clear();
+      this.#withered.clear();
+      this.#present = await this.#kernel.list();
+      throw new ApplyError(stage, cause);
+    }
   }
 
   /**
@@ -141,19 +200,29 @@ export class Applier {
     if (this.#inForce === undefined) return false;
     const now = performance.now();
     const isDue = (name: string) => now - (this.#retiredMs.get(name) ?? 0) >= ageMs;
-    const garbage = (kind: keyof TableContent) => [...this.#present[kind].difference(this.#inForce![kind])];
-    const chains = garbage('chains').filter(isDue);
-    const maps = garbage('maps').filter(isDue);
-    const counters = garbage('counters').filter(isDue);
-    if (chains.length + maps.length + counters.length === 0) return this.#retiredMs.size > 0;
+    const garbage = (kind: Kind) => [...this.#present[kind].difference(this.#inForce![kind])].filter(isDue);
+    const chains = garbage('chains');
+    const maps = garbage('maps');
+    const counters = garbage('counters');
+    const limits = garbage('limits');
     const unbind = new Batch();
+    const gone: string[] = [...chains, ...maps, ...counters, ...limits];
+    for (const [map, elements] of this.#withered) {
+      if (!this.#inForce.maps.has(map.name)) continue;
+      const due = [...elements.values()].filter(({ first }) => isDue(elementName(map.name, first)));
+      unbind.deleteElements(map, due);
+      gone.push(...due.map(({ first }) => elementName(map.name, first)));
+    }
+    if (gone.length === 0) return this.#retiredMs.size > 0;
     for (const name of chains) unbind.flushChain(name);
     for (const name of maps) unbind.deleteMap(name);
     const remove = new Batch();
     for (const name of chains) remove.deleteChain(name);
     for (const name of counters) remove.deleteCounter(name);
+    for (const name of limits) remove.deleteLimit(name);
     try {
       await this.#kernel.commit(unbind);
+      this.#forgetElements(gone, maps);
       await this.#kernel.commit(remove);
     } catch (error) {
       this.#present = await this.#kernel.list();
@@ -164,19 +233,60 @@ export class Applier {
       chains: this.#present.chains.difference(new Set(chains)),
       maps: this.#present.maps.difference(new Set(maps)),
       counters: this.#present.counters.difference(new Set(counters)),
+      limits: this.#present.limits.difference(new Set(limits)),
     };
-    for (const name of [...chains, ...maps, ...counters]) this.#retiredMs.delete(name);
+    for (const name of gone) this.#retiredMs.delete(name);
     return this.#retiredMs.size > 0;
+  }
+
+  /** Elements that were deleted, by themselves or with their map. */
+  #forgetElements(gone: readonly string[], maps: readonly string[]): void {
+    const names = new Set(gone);
+    for (const name of maps) this.#grown.delete(name);
+    for (const [map, elements] of this.#withered) {
+      for (const key of [...elements.keys()]) {
+        const name = elementName(map.name, key);
+        if (!names.has(name)) continue;
+        elements.delete(key);
+        this.#grown.get(map.name)?.delete(key);
+        this.#retiredMs.delete(name);
+      }
+      if (elements.size === 0) this.#withered.delete(map);
+    }
   }
 
   /** Notes when content left force. */
   #retire(wanted: TableContent): void {
     const now = performance.now();
-    for (const kind of ['chains', 'maps', 'counters'] as const) {
+    for (const kind of KINDS) {
       for (const name of this.#present[kind]) {
         if (wanted[kind].has(name)) this.#retiredMs.delete(name);
         else if (!this.#retiredMs.has(name)) this.#retiredMs.set(name, now);
       }
     }
   }
+
+  /** Notes which elements came into force, and when others left it. */
+  #wither(program: Program, wanted: ReadonlyMap<string, Grown>): void {
+    const now = performance.now();
+    for (const map of program.maps.filter(grows)) {
+      const present = this.#grown.get(map.name) ?? new Map();
+      const elements = wanted.get(map.name)!;
+      const withered: Grown = new Map();
+      for (const [key, element] of present) {
+        const name = elementName(map.name, key);
+        if (elements.has(key)) this.#retiredMs.delete(name);
+        else {
+          withered.set(key, element);
+          if (!this.#retiredMs.has(name)) this.#retiredMs.set(name, now);
+        }
+      }
+      for (const [key, element] of elements) present.set(key, element);
+      this.#grown.set(map.name, present);
+      for (const known of this.#withered.keys()) if (known.name === map.name) this.#withered.delete(known);
+      if (withered.size > 0) this.#withered.set(map, withered);
+    }
+  }
 }
+
+const elementName = (map: string, key: bigint) => `${map} ${key}`;

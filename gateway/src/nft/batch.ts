@@ -1,7 +1,18 @@
 import { addressToBytes } from '../net/address.js';
+import { increment, type Words } from '../net/words.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeRule, encodeValueData, encodeVerdictData } from './encode.js';
-import { type BaseChain, type Chain, type KeyType, type MapElement, type NftMap, TABLE } from './program.js';
+import { Intervals } from './intervals.js';
+import {
+  type BaseChain,
+  type Chain,
+  type ElementData,
+  type KeyType,
+  type MapElement,
+  type NamedLimit,
+  type NftMap,
+  TABLE,
+} from './program.js';
 import type { Rule } from './statement.js';
 
 /** `NFNL_SUBSYS_NFTABLES << 8`. */
@@ -52,6 +63,7 @@ const HOOK_NUMBER: Readonly<Record<BaseChain['hook'], number>> = {
 /** `enum nft_set_flags`, `enum nft_set_elem_flags`. */
 const NFT_SET_INTERVAL = 0x4;
 const NFT_SET_MAP = 0x8;
+const NFT_SET_OBJECT = 0x40;
 const NFT_SET_ELEM_INTERVAL_END = 1;
 
 /** Byte orders as nft numbers them. */
@@ -72,13 +84,37 @@ const KEY_TYPES: Readonly<Record<KeyType, TypeOfKey>> = {
   inet_proto: { id: 12, bytes: 1, order: NO_ORDER },
   inet_service: { id: 13, bytes: 2, order: NETWORK_ORDER },
   mark: { id: 19, bytes: 4, order: HOST_ORDER },
+  classid: { id: 23, bytes: 4, order: HOST_ORDER },
 };
-const MARK_TYPE = 19;
-const MARK_BYTES = 4;
+const NUMBER_BYTES = 4;
 /** `NFT_DATA_VERDICT`. */
 const VERDICT_TYPE = 0xffffff00;
-/** `NFT_OBJECT_COUNTER`. */
+/** `NFT_OBJECT_COUNTER`, `NFT_OBJECT_LIMIT`. */
 export const OBJECT_COUNTER = 1;
+export const OBJECT_LIMIT = 4;
+
+/** How the kernel is told of what a map leads to: attributes of a set, and flags. */
+const DATA_ATTRIBUTES: Readonly<
+  Record<NftMap['data'], { readonly flags: number; readonly write: (writer: MessageWriter) => void }>
+> = {
+  mark: numberData(KEY_TYPES.mark.id),
+  classid: numberData(KEY_TYPES.classid.id),
+  verdict: {
+    flags: NFT_SET_MAP,
+    write: (writer) => writer.attributeU32be(6, VERDICT_TYPE).attributeU32be(7, 0),
+  },
+  counter: { flags: NFT_SET_OBJECT, write: (writer) => writer.attributeU32be(15, OBJECT_COUNTER) },
+  limit: { flags: NFT_SET_OBJECT, write: (writer) => writer.attributeU32be(15, OBJECT_LIMIT) },
+  none: { flags: 0, write: () => {} },
+};
+
+/** `NFTA_SET_DATA_TYPE` 6, `DATA_LEN` 7; of objects `NFTA_SET_OBJ_TYPE` 15. */
+function numberData(type: number) {
+  return {
+    flags: NFT_SET_MAP,
+    write: (writer: MessageWriter) => writer.attributeU32be(6, type).attributeU32be(7, NUMBER_BYTES),
+  };
+}
 
 /** Elements of one message stay below the 65,535 bytes of a nested attribute, with room for the last of them. */
 const ELEMENTS_BYTES_MAX = 60_000;
@@ -91,13 +127,13 @@ function setUserData(map: NftMap): Uint8Array {
   const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
   return Uint8Array.of(
     ...note(0, KEY_TYPES[map.key].order),
-    ...note(1, map.data === 'mark' ? HOST_ORDER : NO_ORDER),
+    ...note(1, map.data === 'mark' || map.data === 'classid' ? HOST_ORDER : NO_ORDER),
     ...note(6, 0),
   );
 }
 
-/** Writes one map key as the kernel compares it: network byte order, but marks in the machine's. */
-function keyBytes(type: KeyType, value: bigint): Uint8Array {
+/** One map key as the kernel compares it: network byte order, but single marks in the machine's. */
+function keyBytes(type: KeyType, interval: boolean, value: bigint): Uint8Array {
   switch (type) {
     case 'ipv4_addr':
       return addressToBytes({ family: 4, value });
@@ -108,10 +144,45 @@ function keyBytes(type: KeyType, value: bigint): Uint8Array {
     case 'inet_service':
       return Uint8Array.of(Number(value >> 8n), Number(value & 0xffn));
     case 'mark':
-      return new Uint8Array(Uint32Array.of(Number(value)).buffer);
+    case 'classid': {
+      // Intervals are compared byte by byte: the rule turns its key to network order.
+      const bytes = new Uint8Array(NUMBER_BYTES);
+      new DataView(bytes.buffer).setUint32(0, Number(value), !interval);
+      return bytes;
+    }
     default:
       return type satisfies never;
   }
+}
+
+/** What of a map a change of its elements needs to know. */
+export type MapShape = Pick<NftMap, 'name' | 'key' | 'interval'>;
+
+/** Elements of an interval as bytes with room for key and data. `NFTA_SET_ELEM_KEY` 1, `DATA` 2, `FLAGS` 3. */
+interface IntervalTemplate {
+  readonly start: Uint8Array;
+  readonly end: Uint8Array;
+  /** One past the last address of the map's intervals; undefined at the top of the address space. */
+  readonly past: Words | undefined;
+}
+/** Behind the headers of element, key and value; the end has its flags before. */
+const START_KEY_OFFSET = 12;
+const END_KEY_OFFSET = 20;
+
+function intervalTemplate({ last }: Intervals): IntervalTemplate {
+  const key = new Uint8Array(last.length * 4);
+  const start = new MessageWriter(64);
+  start.nest(1, () => {
+    encodeValueData(start, 1, key);
+    encodeValueData(start, 2, new Uint8Array(NUMBER_BYTES));
+  });
+  const end = new MessageWriter(64);
+  end.nest(1, () => {
+    end.attributeU32be(3, NFT_SET_ELEM_INTERVAL_END);
+    encodeValueData(end, 1, key);
+  });
+  const past = last.slice();
+  return { start: start.bytes(), end: end.bytes(), past: increment(past) ? past : undefined };
 }
 
 const keyMax = (type: KeyType) => (1n << BigInt(KEY_TYPES[type].bytes * 8)) - 1n;
@@ -218,53 +289,101 @@ export class Batch {
       writer
         .attributeString(1, TABLE)
         .attributeString(2, map.name)
-        .attributeU32be(3, NFT_SET_MAP | (map.interval ? NFT_SET_INTERVAL : 0))
+        .attributeU32be(3, DATA_ATTRIBUTES[map.data].flags | (map.interval ? NFT_SET_INTERVAL : 0))
         .attributeU32be(4, key.id)
-        .attributeU32be(5, key.bytes)
-        .attributeU32be(6, map.data === 'mark' ? MARK_TYPE : VERDICT_TYPE)
-        .attributeU32be(7, map.data === 'mark' ? MARK_BYTES : 0)
-        .attributeU32be(10, id)
-        .attributeBytes(13, setUserData(map));
-      if (!map.interval) writer.nest(9, () => writer.attributeU32be(1, map.elements.length));
+        .attributeU32be(5, key.bytes);
+      DATA_ATTRIBUTES[map.data].write(writer);
+      writer.attributeU32be(10, id).attributeBytes(13, setUserData(map));
+      const grows = 'grows' in map && map.grows === true;
+      if (!map.interval && !grows) writer.nest(9, () => writer.attributeU32be(1, map.elements.length));
     });
   }
 
-  #element(
-    map: NftMap,
-    key: bigint,
-    data: MapElement<NftMap['elements'][number]['data']>['data'] | undefined,
-    flags: number,
-  ): void {
+  #element(map: MapShape, key: bigint, data: ElementData, flags: number): void {
     const writer = this.#writer;
     writer.nest(1, () => {
       if (flags !== 0) writer.attributeU32be(3, flags);
-      encodeValueData(writer, 1, keyBytes(map.key, key));
+      encodeValueData(writer, 1, keyBytes(map.key, map.interval, key));
       if (data === undefined) return;
       if (typeof data === 'number') encodeValueData(writer, 2, new Uint8Array(Uint32Array.of(data).buffer));
+      else if (typeof data === 'string') writer.attributeString(9, data);
       else encodeVerdictData(writer, 2, data);
     });
   }
 
-  /**
-   * Adds elements of a map from index `from` on, in one message, and returns the index after the last it took. An
-   * interval is two elements, the end one past its last key; at the top of the key space there is no end.
-   */
+  /** An interval is two elements, the end one past its last key; at the top of the key space there is no end. */
+  #interval(map: MapShape, { first, last, data }: MapElement<ElementData>): void {
+    this.#element(map, first, data, 0);
+    if (map.interval && last < keyMax(map.key)) {
+      this.#element(map, last + 1n, undefined, NFT_SET_ELEM_INTERVAL_END);
+    }
+  }
+
+  #elements(operation: string, type: number, flags: number, map: MapShape, write: () => void): this {
+    return this.#message(`${operation} "${map.name}"`, type, flags, (writer) => {
+      writer.attributeString(1, TABLE).attributeString(2, map.name).nest(3, write);
+    });
+  }
+
+  /** Adds elements of a map from index `from` on, in one message, and returns the index after the last it took. */
   addElements(map: NftMap, from = 0): number {
     let next = from;
-    this.#message(`add elements to "${map.name}"`, NFT_MSG.newSetElem, NLM_F_CREATE, (writer) => {
-      writer.attributeString(1, TABLE).attributeString(2, map.name);
-      writer.nest(3, () => {
-        const start = writer.length;
-        while (next < map.elements.length && writer.length - start < ELEMENTS_BYTES_MAX) {
-          const { first, last, data } = map.elements[next++]!;
-          this.#element(map, first, data, 0);
-          if (map.interval && last < keyMax(map.key)) {
-            this.#element(map, last + 1n, undefined, NFT_SET_ELEM_INTERVAL_END);
-          }
-        }
-      });
+    this.#elements('add elements to', NFT_MSG.newSetElem, NLM_F_CREATE, map, () => {
+      const start = this.#writer.length;
+      const { elements } = map;
+      const template = elements instanceof Intervals ? intervalTemplate(elements) : undefined;
+      while (next < elements.length && this.#writer.length - start < ELEMENTS_BYTES_MAX) {
+        if (template !== undefined) this.#packedInterval(elements as Intervals, next++, template);
+        else this.#interval(map, (elements as readonly MapElement<ElementData>[])[next++]!);
+      }
     });
     return next;
+  }
+
+  /** Adds few elements to a map that is there. */
+  addSomeElements(map: MapShape, elements: readonly MapElement<ElementData>[]): this {
+    return this.#someElements('add elements to', NFT_MSG.newSetElem, NLM_F_CREATE, map, elements);
+  }
+
+  /** Deletes elements. Each must be there. */
+  deleteElements(map: MapShape, elements: readonly MapElement<ElementData>[]): this {
+    return this.#someElements('delete elements of', NFT_MSG.delSetElem, 0, map, elements);
+  }
+
+  #someElements(
+    operation: string,
+    type: number,
+    flags: number,
+    map: MapShape,
+    elements: readonly MapElement<ElementData>[],
+  ): this {
+    for (let next = 0; next < elements.length; ) {
+      this.#elements(operation, type, flags, map, () => {
+        const start = this.#writer.length;
+        while (next < elements.length && this.#writer.length - start < ELEMENTS_BYTES_MAX) {
+          this.#interval(map, elements[next++]!);
+        }
+      });
+    }
+    return this;
+  }
+
+  /** The same bytes as `#interval` writes, a template filled in: an interval in a tenth of a microsecond. */
+  #packedInterval(elements: Intervals, index: number, template: IntervalTemplate): void {
+    const words = elements.last.length;
+    const { view, offset } = this.#writer.template(template.start);
+    for (let word = 0; word < words; word++) {
+      view.setUint32(offset + START_KEY_OFFSET + 4 * word, elements.starts[index * words + word]!);
+    }
+    view.setUint32(offset + START_KEY_OFFSET + 4 * words + 8, elements.data[index]!, true);
+    const end = index + 1 < elements.length ? index + 1 : undefined;
+    const past = end === undefined ? template.past : undefined;
+    if (end === undefined && past === undefined) return;
+    const written = this.#writer.template(template.end);
+    for (let word = 0; word < words; word++) {
+      const value = past === undefined ? elements.starts[end! * words + word]! : past[word]!;
+      written.view.setUint32(written.offset + END_KEY_OFFSET + 4 * word, value);
+    }
   }
 
   deleteMap(name: string): this {
@@ -281,6 +400,30 @@ export class Batch {
         .attributeString(2, name)
         .attributeU32be(3, OBJECT_COUNTER)
         .nest(4, () => {}),
+    );
+  }
+
+  /** Adds a named limit where it isn't there yet. */
+  addLimit({ name, perSecond, burstPackets }: NamedLimit): this {
+    return this.#message(`add limit "${name}"`, NFT_MSG.newObj, NLM_F_CREATE, (writer) =>
+      writer
+        .attributeString(1, TABLE)
+        .attributeString(2, name)
+        .attributeU32be(3, OBJECT_LIMIT)
+        .nest(4, () =>
+          writer
+            .attributeU64be(1, BigInt(perSecond))
+            .attributeU64be(2, 1n)
+            .attributeU32be(3, burstPackets)
+            .attributeU32be(4, 0)
+            .attributeU32be(5, 0),
+        ),
+    );
+  }
+
+  deleteLimit(name: string): this {
+    return this.#message(`delete limit "${name}"`, NFT_MSG.delObj, 0, (writer) =>
+      writer.attributeString(1, TABLE).attributeString(2, name).attributeU32be(3, OBJECT_LIMIT),
     );
   }
 

@@ -27,6 +27,7 @@ const REG_VERDICT = 0;
 const REG_1 = 1;
 
 /** `enum nft_meta_keys`. */
+const META_PRIORITY = 2;
 const META_MARK = 3;
 const META_IIFNAME = 6;
 const META_OIFNAME = 7;
@@ -170,16 +171,34 @@ class Expressions {
     });
   }
 
-  /** `x | value` as nft writes it: `(x & ~value) ^ value`. */
-  or(value: number): void {
-    this.bitwise(hostU32(~value), hostU32(value));
+  /** `(x & mask) | value` as nft writes it: `(x & (mask & ~value)) ^ value`. */
+  maskAndOr(mask: number, value: number): void {
+    this.bitwise(hostU32(mask & ~value), hostU32(value));
   }
 
-  /** `NFTA_LOOKUP_SET` 1, `SREG` 2, `DREG` 3. */
-  lookup(map: string, register: number): void {
-    this.#expression('lookup', (writer) =>
-      writer.attributeString(1, map).attributeU32be(2, REG_1).attributeU32be(3, register),
+  /** `NFTA_BYTEORDER_SREG` 1, `DREG` 2, `OP` 3 (`HTON` 1), `LEN` 4, `SIZE` 5: as keys of intervals are compared. */
+  toNetworkOrder(): void {
+    this.#expression('byteorder', (writer) =>
+      writer
+        .attributeU32be(1, REG_1)
+        .attributeU32be(2, REG_1)
+        .attributeU32be(3, 1)
+        .attributeU32be(4, 4)
+        .attributeU32be(5, 4),
     );
+  }
+
+  /** `NFTA_LOOKUP_SET` 1, `SREG` 2, `DREG` 3: without a register for data, whether it is there. */
+  lookup(map: string, register?: number): void {
+    this.#expression('lookup', (writer) => {
+      writer.attributeString(1, map).attributeU32be(2, REG_1);
+      if (register !== undefined) writer.attributeU32be(3, register);
+    });
+  }
+
+  /** `NFTA_OBJREF_SET_SREG` 3, `SET_NAME` 4. */
+  objectFromMap(map: string): void {
+    this.#expression('objref', (writer) => writer.attributeU32be(3, REG_1).attributeString(4, map));
   }
 
   /** `NFTA_IMMEDIATE_DREG` 1, `DATA` 2. */
@@ -252,6 +271,7 @@ const LOAD: Readonly<Record<Field, (to: Expressions) => void>> = {
   iifname: (to) => to.meta(META_IIFNAME),
   oifname: (to) => to.meta(META_OIFNAME),
   mark: (to) => to.meta(META_MARK),
+  priority: (to) => to.meta(META_PRIORITY),
   ctMark: (to) => to.ct(CT_MARK),
   ctOriginalSource4: original(CT_SRC_IP),
   ctOriginalSource6: original(CT_SRC_IP6),
@@ -317,18 +337,43 @@ const ENCODE: {
     to.lookup(map, REG_1);
     to.setMeta(META_MARK);
   },
+  setMarkFromMarkIntervals: (to, { map }) => {
+    to.meta(META_MARK);
+    to.toNetworkOrder();
+    to.lookup(map, REG_1);
+    to.setMeta(META_MARK);
+  },
+  setPriority: (to, { value }) => {
+    to.immediate(hostU32(value));
+    to.setMeta(META_PRIORITY);
+  },
+  setPriorityFromMap: (to, { field, map }) => {
+    LOAD[field](to);
+    to.lookup(map, REG_1);
+    to.setMeta(META_PRIORITY);
+  },
+  matchInSet: (to, { field, mask, set }) => {
+    LOAD[field](to);
+    to.bitwise(hostU32(mask), hostU32(0));
+    to.lookup(set);
+  },
   orMark: (to, { value }) => {
     to.meta(META_MARK);
-    to.or(value);
+    to.maskAndOr(0xffffffff, value);
+    to.setMeta(META_MARK);
+  },
+  maskMark: (to, { mask, value }) => {
+    to.meta(META_MARK);
+    to.maskAndOr(mask, value);
     to.setMeta(META_MARK);
   },
   setCtMark: (to, { value }) => {
     to.immediate(hostU32(value));
     to.setCt(CT_MARK);
   },
-  setCtMarkFromMark: (to, { value }) => {
+  setCtMarkFromMark: (to, { mask, value }) => {
     to.meta(META_MARK);
-    to.or(value);
+    to.maskAndOr(mask, value);
     to.setCt(CT_MARK);
   },
   verdictMap: (to, { field, map }) => {
@@ -336,6 +381,14 @@ const ENCODE: {
     to.lookup(map, REG_VERDICT);
   },
   counter: (to, { name }) => to.counter(name),
+  counterFromMap: (to, { map }) => {
+    LOAD.mark(to);
+    to.objectFromMap(map);
+  },
+  limitFromMap: (to, { map }) => {
+    LOAD.mark(to);
+    to.objectFromMap(map);
+  },
   limit: (to, { perSecond, burstPackets }) => to.limit(perSecond, burstPackets),
   log: (to, { prefix, group, snaplenBytes }) => to.log(prefix, group, snaplenBytes),
   rejectTcpReset: (to) => to.reject(REJECT_TCP_RST, 0),

@@ -2,7 +2,7 @@ import type { NetlinkConnection } from '../netlink/connection.js';
 import { isInterrupted, isNotFound } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { type Batch, NFPROTO_INET, NFT_MSG, OBJECT_COUNTER } from './batch.js';
+import { type Batch, NFPROTO_INET, NFT_MSG, OBJECT_COUNTER, OBJECT_LIMIT } from './batch.js';
 import { TABLE } from './program.js';
 
 const NLM_F_REQUEST = 0x1;
@@ -16,7 +16,15 @@ export interface TableContent {
   readonly chains: ReadonlySet<string>;
   readonly maps: ReadonlySet<string>;
   readonly counters: ReadonlySet<string>;
+  readonly limits: ReadonlySet<string>;
 }
+
+export const EMPTY_TABLE: TableContent = {
+  chains: new Set(),
+  maps: new Set(),
+  counters: new Set(),
+  limits: new Set(),
+};
 
 /** A named counter of our table. */
 export interface CounterValue {
@@ -108,16 +116,26 @@ export class NftKernel {
     }
   }
 
-  /** Names of the chains, maps and counters in our table; empty where there is no table. */
+  /** Names of what our table holds; empty where there is no table. */
   async list(): Promise<TableContent> {
     const names = async (operation: string, type: number, attribute: number) =>
       new Set((await this.#dump(operation, type)).map((attributes) => attributes.string(attribute)!));
-    if (!(await this.hasTable())) return { chains: new Set(), maps: new Set(), counters: new Set() };
+    if (!(await this.hasTable())) return EMPTY_TABLE;
     return {
       chains: await names('list chains', NFT_MSG.getChain, NFTA_CHAIN_NAME),
       maps: await names('list maps', NFT_MSG.getSet, NFTA_SET_NAME),
-      counters: new Set((await this.counters()).keys()),
+      counters: await this.#objectNames(OBJECT_COUNTER),
+      limits: await this.#objectNames(OBJECT_LIMIT),
     };
+  }
+
+  async #objectNames(type: number): Promise<ReadonlySet<string>> {
+    const objects = await this.#dump('list objects', NFT_MSG.getObj);
+    return new Set(
+      objects
+        .filter((attributes) => attributes.u32be(NFTA_OBJ_TYPE) === type)
+        .map((attributes) => attributes.string(NFTA_OBJ_NAME)!),
+    );
   }
 
   /** All named counters of our table. Cost: one dump, linear in their number. */

@@ -27,6 +27,32 @@ export const GUARD_BIT = 0x8000_0000;
 /** The bit of the packet mark that only a permit sets: without it the gate, a chain behind the others, drops. */
 export const PASS_BIT = 0x4000_0000;
 
+/**
+ * The packet mark while a packet is judged goes through numbers of these kinds. They lie apart, so that what a missed
+ * lookup leaves in the mark is never a key of the next one. Source classes are kept in the priority meanwhile.
+ *
+ *     31          24 23         17  16  15    14 13            0
+ *    +--------------+--------------+---+--------+--------------+
+ *    |     kind     |              |log| action |     rule     |   a decision
+ *    +--------------+--------------+---+--------+--------------+
+ *    |     kind     |                  number                  |   the others
+ *    +--------------+------------------------------------------+
+ */
+export const KIND = {
+  destination: 0x0200_0000,
+  list: 0x0300_0000,
+  decision: 0x0400_0000,
+  monitor: 0x0500_0000,
+  /** Decided by port: the protocol's number. */
+  ports: 0x0600_0000,
+} as const;
+/** Highest number of a class, list or monitor. */
+export const NUMBER_MAX = 0x00ff_ffff;
+
+export const ACTION_BITS = { PERMIT: 0x4000, DENY: 0x8000, REJECT: 0xc000 } as const;
+export const ACTION_MASK = 0xc000;
+export const LOG_BIT = 0x1_0000;
+
 export interface Mark {
   readonly generation: number;
   readonly rule: number;

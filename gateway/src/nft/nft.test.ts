@@ -6,7 +6,7 @@ import { readMessages } from '../netlink/reader.js';
 import { Batch, type Transaction } from './batch.js';
 import { requestText, sideBySide } from './fixture.js';
 import { printRule } from './print.js';
-import { type Chain, generationChain, type MarkMap, type NftMap, type VerdictMap } from './program.js';
+import { type Chain, generationChain, type NftMap, type NumberMap, type VerdictMap } from './program.js';
 import {
   accept,
   counter,
@@ -50,7 +50,7 @@ const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
     [fromMap('ctOriginalDestination6', 'source6')],
     [fromMap('mark', 'to_1')],
     [{ kind: 'orMark', value: 0x8000_0000 }],
-    [{ kind: 'setCtMarkFromMark', value: 0x4000 }],
+    [{ kind: 'setCtMarkFromMark', mask: 0x3fff, value: 0x4000 }],
     [byVerdict('mark', 'lists')],
     [byVerdict('ctOriginalProtocol', 'protocols')],
     [tcp, byVerdict('ctOriginalDestinationPort', 'ports')],
@@ -83,7 +83,14 @@ const KINDS: Readonly<Record<Statement['kind'], true>> = {
   matchNoReversePath: true,
   setMark: true,
   setMarkFromMap: true,
+  setMarkFromMarkIntervals: true,
+  setPriority: true,
+  setPriorityFromMap: true,
   orMark: true,
+  maskMark: true,
+  matchInSet: true,
+  counterFromMap: true,
+  limitFromMap: true,
   setCtMark: true,
   setCtMarkFromMark: true,
   verdictMap: true,
@@ -100,6 +107,7 @@ const FIELDS: Readonly<Record<Field, true>> = {
   iifname: true,
   oifname: true,
   mark: true,
+  priority: true,
   ctMark: true,
   ctOriginalSource4: true,
   ctOriginalSource6: true,
@@ -125,9 +133,9 @@ const CHAINS = {
 const number = (text: string) => parseAddress(text).value;
 const marks = (
   name: string,
-  shape: Pick<MarkMap, 'key' | 'interval'>,
+  shape: Pick<NumberMap, 'key' | 'interval'>,
   ...elements: readonly (readonly [bigint, bigint, number])[]
-): MarkMap => ({
+): NumberMap => ({
   name,
   ...shape,
   data: 'mark',

@@ -1,15 +1,20 @@
 import { printAddress } from '../net/address.js';
 import { BITS } from '../net/family.js';
-import type { Chain, KeyType, MapElement, NftMap, Program } from './program.js';
+import type { Chain, ElementData, KeyType, MapElement, NftMap, Program } from './program.js';
 import { generationChain, TABLE } from './program.js';
 import type { Field, Rule, Statement, StatementOf, Verdict } from './statement.js';
 
 const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
+/** A class id as nft writes it. */
+const classId = (value: number) =>
+  value === 0 ? 'none' : `${(value >>> 16).toString(16)}:${(value & 0xffff).toString(16)}`;
+const masked = (mask: number) => (mask === 0xffffffff ? 'meta mark' : `meta mark & ${hex(mask)}`);
 
 const FIELD_TEXT: Readonly<Record<Field, string>> = {
   iifname: 'iifname',
   oifname: 'oifname',
   mark: 'meta mark',
+  priority: 'meta priority',
   ctMark: 'ct mark',
   ctOriginalSource4: 'ct original ip saddr',
   ctOriginalSource6: 'ct original ip6 saddr',
@@ -43,11 +48,18 @@ const STATEMENT_TEXT: {
   matchNoReversePath: () => 'fib saddr . mark . iif oif missing',
   setMark: ({ value }) => `meta mark set ${hex(value)}`,
   setMarkFromMap: ({ field, map }) => `meta mark set ${FIELD_TEXT[field]} map @${map}`,
+  setMarkFromMarkIntervals: ({ map }) => `meta mark set meta mark map @${map}`,
+  setPriority: ({ value }) => `meta priority set ${classId(value)}`,
+  setPriorityFromMap: ({ field, map }) => `meta priority set ${FIELD_TEXT[field]} map @${map}`,
   orMark: ({ value }) => `meta mark set meta mark | ${hex(value)}`,
   setCtMark: ({ value }) => `ct mark set ${hex(value)}`,
-  setCtMarkFromMark: ({ value }) => `ct mark set meta mark | ${hex(value)}`,
+  setCtMarkFromMark: ({ mask, value }) => `ct mark set ${masked(mask)} | ${hex(value)}`,
+  maskMark: ({ mask, value }) => `meta mark set ${masked(mask)} | ${hex(value)}`,
+  matchInSet: ({ field, mask, set }) => `${FIELD_TEXT[field]} & ${hex(mask)} == @${set}`,
   verdictMap: ({ field, map }) => `${FIELD_TEXT[field]} vmap @${map}`,
   counter: ({ name }) => `counter name "${name}"`,
+  counterFromMap: ({ map }) => `counter name meta mark map @${map}`,
+  limitFromMap: ({ map }) => `limit name meta mark map @${map}`,
   limit: ({ perSecond, burstPackets }) => `limit rate ${perSecond}/second burst ${burstPackets} packets`,
   log: ({ prefix, group, snaplenBytes }) => `log prefix "${prefix}" group ${group} snaplen ${snaplenBytes}`,
   rejectTcpReset: () => 'reject with tcp reset',
@@ -75,6 +87,8 @@ function printKey(type: KeyType, value: bigint): string {
       return printAddress({ family: 6, value });
     case 'mark':
       return hex(Number(value));
+    case 'classid':
+      return classId(Number(value));
     case 'inet_proto':
     case 'inet_service':
       return String(value);
@@ -94,16 +108,27 @@ function printInterval(type: KeyType, { first, last }: MapElement<unknown>): str
   return `${printKey(type, first)}-${printKey(type, last)}`;
 }
 
+const DATA_TEXT: Readonly<Record<NftMap['data'], (data: ElementData) => string>> = {
+  mark: (data) => ` : ${hex(data as number)}`,
+  classid: (data) => ` : ${classId(data as number)}`,
+  verdict: (data) => ` : ${printVerdict(data as Verdict)}`,
+  counter: (data) => ` : "${data as string}"`,
+  limit: (data) => ` : "${data as string}"`,
+  none: () => '',
+};
+
 function printMap(map: NftMap): string {
-  const elements =
-    map.data === 'mark'
-      ? map.elements.map((element) => `${printInterval(map.key, element)} : ${hex(element.data)}`)
-      : map.elements.map((element) => `${printInterval(map.key, element)} : ${printVerdict(element.data)}`);
+  const print = DATA_TEXT[map.data];
+  const elements: string[] = [];
+  for (const element of map.elements) {
+    elements.push(`${printInterval(map.key, element)}${print(element.data)}`);
+  }
   return [
-    `  map ${map.name} {`,
-    `    type ${map.key} : ${map.data}`,
-    map.interval ? '    flags interval' : `    size ${map.elements.length}`,
-    `    elements = { ${elements.join(',\n      ')} }`,
+    map.data === 'none' ? `  set ${map.name} {` : `  map ${map.name} {`,
+    map.data === 'none' ? `    type ${map.key}` : `    type ${map.key} : ${map.data}`,
+    ...(map.interval ? ['    flags interval'] : []),
+    ...(map.interval || ('grows' in map && map.grows) ? [] : [`    size ${map.elements.length}`]),
+    ...(elements.length === 0 ? [] : [`    elements = { ${elements.join(',\n      ')} }`]),
     '  }',
   ].join('\n');
 }
@@ -133,6 +158,10 @@ export function printProgram(program: Program): string {
   return [
     `table inet ${TABLE} {`,
     ...program.counters.map((name) => `  counter ${name} {\n  }`),
+    ...program.limits.map(
+      ({ name, perSecond, burstPackets }) =>
+        `  limit ${name} {\n    rate ${perSecond}/second burst ${burstPackets} packets\n  }`,
+    ),
     ...program.maps.map(printMap),
     ...chains.map(printChain),
     '}',

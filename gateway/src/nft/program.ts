@@ -1,3 +1,4 @@
+import type { Intervals } from './intervals.js';
 import type { Rule, Verdict } from './statement.js';
 
 /** The one table that is ours, of family inet. */
@@ -22,9 +23,9 @@ export function generationChain(generation: number): Chain {
 }
 
 /** What a map is looked up by. */
-export type KeyType = 'ipv4_addr' | 'ipv6_addr' | 'mark' | 'inet_proto' | 'inet_service';
+export type KeyType = 'ipv4_addr' | 'ipv6_addr' | 'mark' | 'classid' | 'inet_proto' | 'inet_service';
 
-/** One key, or with `last` above `first` an interval, and the mark or verdict that belongs to it. */
+/** One key, or with `last` above `first` an interval, and what belongs to it. */
 export interface MapElement<Data> {
   readonly first: bigint;
   readonly last: bigint;
@@ -37,18 +38,50 @@ interface MapOf<Type extends string, Data> {
   readonly data: Type;
   /** Whether keys are intervals. Elements are then disjoint and ascending. */
   readonly interval: boolean;
+  /** Elements come and go in place, under the same name: one that is added is not referred to before. */
+  readonly grows?: boolean;
   readonly elements: readonly MapElement<Data>[];
 }
 
-export type MarkMap = MapOf<'mark', number>;
+/** A map from addresses, with as many elements as policy makes of them. */
+export interface AddressMap {
+  readonly name: string;
+  readonly key: 'ipv4_addr' | 'ipv6_addr';
+  readonly data: 'mark' | 'classid';
+  readonly interval: true;
+  readonly elements: Intervals;
+}
+
+/** Plain numbers in a register: the packet mark, or the priority, which has the type of a class id. */
+export type NumberMap = MapOf<'mark' | 'classid', number>;
 export type VerdictMap = MapOf<'verdict', Verdict>;
-export type NftMap = MarkMap | VerdictMap;
+/** From keys to named counters or limits. */
+export type ObjectMap = MapOf<'counter' | 'limit', string>;
+/** A set: keys alone. */
+export type KeySet = MapOf<'none', undefined>;
+export type NftMap = NumberMap | AddressMap | VerdictMap | ObjectMap | KeySet;
+export type ElementData = number | Verdict | string | undefined;
+
+/** Elements of an address map that go and come in place. */
+export interface MapEdit {
+  readonly map: AddressMap;
+  readonly remove: readonly MapElement<number>[];
+  readonly add: readonly MapElement<number>[];
+}
+
+/** Packets a second, and at once, that a named limit lets by. */
+export interface NamedLimit {
+  readonly name: string;
+  readonly perSecond: number;
+  readonly burstPackets: number;
+}
 
 /**
  * The whole table as data.
  *
  * `fixed` chains have names that never change; every switch rewrites their rules, and they alone know the
- * generation. `chains` and `maps` are named after their content and never change: another content has another name.
+ * generation. `chains` and `maps` have names of their own and don't change, but for elements where the map says so:
+ * another content has another name.
  */
 export interface Program {
   readonly generation: number;
@@ -56,4 +89,5 @@ export interface Program {
   readonly chains: readonly Chain[];
   readonly maps: readonly NftMap[];
   readonly counters: readonly string[];
+  readonly limits: readonly NamedLimit[];
 }

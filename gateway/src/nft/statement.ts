@@ -5,6 +5,8 @@ export type Field =
   | 'iifname'
   | 'oifname'
   | 'mark'
+  /** Scratch beside the mark while a packet is judged; set back to 0 behind it. */
+  | 'priority'
   | 'ctMark'
   | 'ctOriginalSource4'
   | 'ctOriginalSource6'
@@ -48,13 +50,26 @@ export type Statement =
   | { readonly kind: 'setMark'; readonly value: number }
   /** `meta mark set FIELD map @MAP`; where the map has no such key the rule ends. */
   | { readonly kind: 'setMarkFromMap'; readonly field: Field; readonly map: string }
+  /** `meta mark set meta mark map @MAP`, where the keys of the map are intervals. */
+  | { readonly kind: 'setMarkFromMarkIntervals'; readonly map: string }
+  | { readonly kind: 'setPriority'; readonly value: number }
+  | { readonly kind: 'setPriorityFromMap'; readonly field: Field; readonly map: string }
   | { readonly kind: 'orMark'; readonly value: number }
   | { readonly kind: 'setCtMark'; readonly value: number }
-  /** `ct mark set meta mark or VALUE`. */
-  | { readonly kind: 'setCtMarkFromMark'; readonly value: number }
+  /** `ct mark set meta mark and MASK or VALUE`; the same of the mark itself. */
+  | { readonly kind: 'setCtMarkFromMark' | 'maskMark'; readonly mask: number; readonly value: number }
+  /** `FIELD and MASK` is a key of the set. */
+  | {
+      readonly kind: 'matchInSet';
+      readonly field: 'mark' | 'ctMark';
+      readonly mask: number;
+      readonly set: string;
+    }
   /** `FIELD vmap @MAP`; where the map has no such key the rule ends. */
   | { readonly kind: 'verdictMap'; readonly field: Field; readonly map: string }
   | { readonly kind: 'counter'; readonly name: string }
+  /** The counter, or limit, that the map has for the mark; without one the rule ends. */
+  | { readonly kind: 'counterFromMap' | 'limitFromMap'; readonly map: string }
   | { readonly kind: 'limit'; readonly perSecond: number; readonly burstPackets: number }
   | { readonly kind: 'log'; readonly prefix: string; readonly group: number; readonly snaplenBytes: number }
   | { readonly kind: 'rejectTcpReset' }

@@ -1,264 +1,639 @@
-import { createHash } from 'node:crypto';
-import type { Family } from '../net/family.js';
-import type { Prefix } from '../net/prefix.js';
-import { printChain } from '../nft/print.js';
-import type { Chain, MapElement, MarkMap, NftMap, Program, VerdictMap } from '../nft/program.js';
-import { counter, goto, jump, match, type Rule, type Statement, type Verdict } from '../nft/statement.js';
-import { type Classification, classify } from './classify.js';
-import type { Decision, GroupPrefixes } from './evaluate.js';
-import { DROP_COUNTERS, fixedChains, type GatewayInterfaces, type TopMaps } from './fixed-chains.js';
-import { type NumberedRule, type PolicyInForce, PROTOCOLS_ICMP } from './in-force.js';
-import type { ClassInterval } from './partition.js';
-import { type PortTable, type ServiceInterval, serviceTable } from './services.js';
+import { FAMILIES, type Family } from '../net/family.js';
+import { type Prefix, sortPrefixes } from '../net/prefix.js';
+import { valueOfWords } from '../net/words.js';
+import { Intervals } from '../nft/intervals.js';
+import { encodeMark, KIND, NUMBER_MAX, RULES_MAX } from '../nft/mark.js';
+import type {
+  AddressMap,
+  Chain,
+  KeySet,
+  MapEdit,
+  MapElement,
+  NamedLimit,
+  NftMap,
+  NumberMap,
+  ObjectMap,
+  Program,
+  VerdictMap,
+} from '../nft/program.js';
+import type { Verdict } from '../nft/statement.js';
+import {
+  ANY_EFFECT,
+  bothEffects,
+  type Effect,
+  effectOfMembers,
+  effectOfPolicy,
+  NO_EFFECT,
+} from './change.js';
+import { Classes, type RulePositions, rulesOfAtom } from './classes.js';
+import type { GroupPrefixes } from './evaluate.js';
+import {
+  DROP_COUNTERS,
+  fixedChains,
+  type GatewayInterfaces,
+  judgedSet,
+  type TopMaps,
+} from './fixed-chains.js';
+import type { NumberedRule, PolicyInForce, RuleInForce } from './in-force.js';
+import { type GroupParts, Members, type MembersChange, touchedBlocks } from './members.js';
+import { pairLists } from './pairs.js';
+import {
+  decisionMark,
+  hash,
+  ListBook,
+  type ListContent,
+  logsPackets,
+  type RuleObjects,
+  ruleObjects,
+} from './rule-content.js';
+import { OWN_ADDRESSES, type Shard, type ShardChange, Side } from './side.js';
 
 /** What one compilation needs to know. */
 export interface PolicyInput {
   readonly policy: PolicyInForce;
-  readonly groups: GroupPrefixes;
+  readonly groups: GroupParts;
   /** The gateway's own addresses: members of no group. */
   readonly excluded: readonly Prefix[];
-  /** Part of every content name: another process's leftovers are never taken for ours. */
-  readonly epoch: string;
 }
 
 /**
- * Source classes, destination classes and lists count from different bases, so that what a missed lookup leaves in
- * the mark is never a key of the next one. CLASSIFY_LIMITS keeps each below the next base.
+ * Bounds on what one policy may make of the kernel; over them a change is refused by name, unless it gives no
+ * connection anything that it had not.
  */
-const SOURCE_BASE = 0x0100_0000;
-const DESTINATION_BASE = 0x0200_0000;
-const LIST_BASE = 0x0300_0000;
+export const POLICY_LIMITS = {
+  rulesMax: RULES_MAX,
+  classesMax: 65_536,
+  pairsMax: 16_000_000,
+  listsMax: 65_536,
+} as const;
+
+/** A policy needs more rules, classes, pairs or lists than the kernel program may hold. */
+export class PolicyTooLargeError extends RangeError {
+  override readonly name = 'PolicyTooLargeError';
+
+  constructor(
+    readonly limit: keyof typeof POLICY_LIMITS,
+    readonly found: number,
+  ) {
+    super(`Cannot compile policy: it needs ${found} for ${limit}, the limit is ${POLICY_LIMITS[limit]}`);
+  }
+}
 
 /** Denied packets of one rule that are logged each second; the rest are counted as suppressed. */
 export const LOG_LIMIT = { perSecond: 100, burstPackets: 100 } as const;
 
-const SLUG_LENGTH_MAX = 32;
+/** Changed prefixes up to which shards are cut anew one by one; of more, the whole side is. */
+const TOUCHED_BLOCKS_MAX = 4_096;
 
-/** A name with nothing in it but what nft takes for an identifier. */
-function slug(name: string): string {
-  return name.replace(/[^A-Za-z0-9]+/g, '_').slice(0, SLUG_LENGTH_MAX);
+/** What policy makes of a program, whatever the generation. */
+export interface CompiledPolicy extends Pick<Program, 'chains' | 'maps' | 'counters' | 'limits'> {
+  /** Undefined: everything is dropped. */
+  readonly top: TopMaps | undefined;
 }
 
-function hash(text: string): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+/** What a gateway that knows no policy yet enforces: it drops everything it would forward. */
+export const closedPolicy: CompiledPolicy = {
+  top: undefined,
+  chains: [],
+  maps: [],
+  counters: DROP_COUNTERS,
+  limits: [],
+};
+
+/** What came of a compilation. */
+export interface Compilation {
+  readonly compiled: CompiledPolicy;
+  /** Where given, these make the program of the compilation before into this one; none, if it is the same. */
+  readonly edits: readonly MapEdit[] | undefined;
+  readonly effect: Effect;
 }
 
-/** Names of the kernel counters of a rule. They live as long as the rule keeps its name, action and enforcement. */
-export function ruleCounters(rule: NumberedRule): { readonly decided: string; readonly suppressed: string } {
-  const key = `${slug(rule.name)}_${hash(`${rule.name}\0${rule.action}\0${rule.enforced}`)}`;
-  return { decided: `decided_${key}`, suppressed: `suppressed_${key}` };
+type SideName = 'src' | 'dst';
+const SIDES: readonly SideName[] = ['src', 'dst'];
+const SIDE_TEXT: Readonly<Record<SideName, 'source' | 'destination'>> = { src: 'source', dst: 'destination' };
+
+/** A shard in the kernel: its map, and the chain with the one rule that looks it up. */
+interface ShardContent {
+  readonly map: AddressMap;
+  readonly chain: Chain;
 }
 
-/** Not one judged again: its state is `new` while nobody answers, but it has the last judgement's mark. */
-const newConnection: readonly Statement[] = [{ kind: 'matchState', states: ['new'] }, match('ctMark', 0)];
-
-function finalRules(rule: NumberedRule): Rule[] {
-  const { decided, suppressed } = ruleCounters(rule);
-  const head: Rule[] = [[...newConnection, counter(decided)], [{ kind: 'setMark', value: rule.number }]];
-  switch (rule.action) {
-    case 'PERMIT':
-      return [...head, [goto('permitted')]];
-    case 'DENY':
-    case 'REJECT': {
-      const chain = rule.action === 'DENY' ? 'denied' : 'rejected';
-      if (!rule.logging) return [...head, [goto(chain)]];
-      return [
-        ...head,
-        [{ kind: 'limit', ...LOG_LIMIT }, goto(`${chain}_logged`)],
-        [counter(suppressed), goto(chain)],
-      ];
-    }
-    default:
-      return rule.action satisfies never;
-  }
-}
-
-function monitorRule(rule: NumberedRule): Rule {
-  return [
-    ...newConnection,
-    counter(ruleCounters(rule).decided),
-    { kind: 'setMark', value: rule.number },
-    jump('monitored'),
-  ];
-}
-
-/** Collects chains and maps under names made from their content, each once. */
-class Content {
-  readonly chains = new Map<string, Chain>();
-  readonly maps = new Map<string, NftMap>();
-  readonly counters = new Set<string>(DROP_COUNTERS);
-  readonly #epoch: string;
-
-  constructor(epoch: string) {
-    this.#epoch = epoch;
-  }
-
-  #name(kind: string, content: string): string {
-    return `${kind}_${hash(`${this.#epoch}\0${content}`)}`;
-  }
-
-  chain(kind: string, rules: readonly Rule[]): string {
-    const name = this.#name(kind, printChain({ name: kind, rules }));
-    this.chains.set(name, { name, rules });
-    return name;
-  }
-
-  markMap(kind: string, shape: Pick<MarkMap, 'key' | 'interval'>, elements: MarkMap['elements']): string {
-    const content = createHash('sha256');
-    for (const { first, last, data } of elements) content.update(`${first} ${last} ${data}\n`);
-    const name = this.#name(kind, content.digest('hex'));
-    this.maps.set(name, { name, ...shape, data: 'mark', elements });
-    return name;
-  }
-
-  verdictMap(
-    kind: string,
-    shape: Pick<VerdictMap, 'key' | 'interval'>,
-    elements: VerdictMap['elements'],
-  ): string {
-    const text = elements
-      .map(({ first, last, data }) => `${first} ${last} ${JSON.stringify(data)}`)
-      .join('\n');
-    const name = this.#name(kind, text);
-    this.maps.set(name, { name, ...shape, data: 'verdict', elements });
-    return name;
-  }
-
-  decision({ decided, monitored }: Decision): Verdict {
-    for (const rule of [...monitored, decided]) this.counters.add(ruleCounters(rule).decided);
-    if (decided.action !== 'PERMIT' && decided.logging) this.counters.add(ruleCounters(decided).suppressed);
-    const rules = [...monitored.map(monitorRule), ...finalRules(decided)];
-    return { kind: 'goto', chain: this.chain(`rule_${decided.number}_${slug(decided.name)}`, rules) };
-  }
-}
-
-function element<Data>({ first, last }: ServiceInterval<unknown>, data: Data): MapElement<Data> {
-  return { first: BigInt(first), last: BigInt(last), data };
-}
-
-/** Ends a chain that is reached by `goto`, since the base chain's policy would drop what missed uncounted. */
-const missed: Rule = [goto('unclassified')];
-
-function portsVerdict(content: Content, { protocol, ports }: PortTable): Verdict {
-  const map = content.verdictMap(
-    `ports_${protocol}`,
-    { key: 'inet_service', interval: true },
-    ports.map((interval) => element(interval, content.decision(interval.to))),
-  );
-  // An ICMP error about a connection is judged as the connection is, by its original tuple.
-  const chain = content.chain(`by_port_${protocol}`, [
-    ...[protocol, ...PROTOCOLS_ICMP].map(
-      (l4proto): Rule => [
-        match('l4proto', l4proto),
-        { kind: 'verdictMap', field: 'ctOriginalDestinationPort', map },
-      ],
-    ),
-    missed,
-  ]);
-  return { kind: 'goto', chain };
-}
-
-/** The chain of one list of rules, reached by `goto`: everything it can lead to is an explicit element. */
-function listChain(content: Content, rules: Classification['lists'][number], policy: PolicyInForce): string {
-  const { protocols } = serviceTable(rules, policy.byDefault);
-  const only = protocols.length === 1 ? protocols[0]!.to : undefined;
-  if (only !== undefined && 'decided' in only) {
-    const verdict = content.decision(only);
-    return content.chain('list', [[{ kind: 'verdict', verdict }]]);
-  }
-  const map = content.verdictMap(
-    'protocols',
-    { key: 'inet_proto', interval: true },
-    protocols.map((interval) =>
-      element(
-        interval,
-        'decided' in interval.to ? content.decision(interval.to) : portsVerdict(content, interval.to),
-      ),
-    ),
-  );
-  return content.chain('list', [[{ kind: 'verdictMap', field: 'ctOriginalProtocol', map }], missed]);
-}
-
+const jumpTo = (chain: string): Verdict => ({ kind: 'jump', chain });
 const single = <Data>(key: number, data: Data): MapElement<Data> => ({
   first: BigInt(key),
   last: BigInt(key),
   data,
 });
 
-function addressMap(
-  content: Content,
-  kind: string,
-  family: Family,
-  intervals: readonly ClassInterval[],
-  base: number,
-): string {
-  return content.markMap(
-    `${kind}${family}`,
-    { key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', interval: true },
-    intervals.map(({ first, last, classIndex }) => ({ first, last, data: base + classIndex })),
+type GrowingKind = 'lists' | 'monitors' | 'decided' | 'log_limits' | 'suppressed';
+type GrowingData = 'verdict' | 'counter' | 'limit';
+
+/** A map that keeps its name while elements come and go; where a key is to mean something else, another takes over. */
+class GrowingMap {
+  readonly #kind: GrowingKind;
+  readonly #epoch: string;
+  #serial = 0;
+  readonly #known = new Map<number, string>();
+
+  constructor(kind: GrowingKind, epoch: string) {
+    this.#kind = kind;
+    this.#epoch = epoch;
+  }
+
+  /** `entries` are keys, and names of chains to jump to or of objects. */
+  mapOf(data: GrowingData, entries: readonly (readonly [number, string])[]): VerdictMap | ObjectMap {
+    if (entries.some(([key, name]) => (this.#known.get(key) ?? name) !== name)) {
+      this.#serial++;
+      this.#known.clear();
+    }
+    for (const [key, name] of entries) this.#known.set(key, name);
+    const shape = {
+      name: `${this.#kind}_${hash(`${this.#epoch} ${this.#serial}`)}`,
+      key: 'mark',
+      interval: false,
+      grows: true,
+    } as const;
+    return data === 'verdict'
+      ? { ...shape, data, elements: entries.map(([key, chain]) => single(key, jumpTo(chain))) }
+      : { ...shape, data, elements: entries.map(([key, name]) => single(key, name)) };
+  }
+}
+
+/** All that a rule says to the kernel. */
+const textOf = ({ number, action, logging, enforced, rule }: RuleInForce) =>
+  JSON.stringify([number, action, logging, enforced, rule.name, rule.protocol, rule.portRanges]);
+
+/**
+ * Compiles policy again and again. It keeps the address space cut into classes, and what it made of it, so that a
+ * change costs what it touches; equal content has equal names for as long as one compiler lives, and another's names
+ * are others. After a failure of any kind a new compiler takes over: what a compilation changed it does not take back.
+ */
+export class Compiler {
+  readonly #epoch: string;
+  readonly #members = new Members();
+  readonly #groupNumbers = new Map<string, number>();
+  readonly #sides: Readonly<Record<SideName, Side>>;
+  readonly #classes: Readonly<Record<SideName, Classes>> = { src: new Classes(), dst: new Classes() };
+  readonly #lists: ListBook;
+  readonly #grown: Readonly<Record<GrowingKind, GrowingMap>>;
+  readonly #shards = new Map<Shard, ShardContent>();
+  #shardCount = 0;
+  #policy: PolicyInForce | undefined;
+  #policyText = '';
+  #rulesOfGroup: Readonly<Record<SideName, ReadonlyMap<number, RulePositions>>> = {
+    src: new Map(),
+    dst: new Map(),
+  };
+  #excluded = '';
+  #compiled: CompiledPolicy | undefined;
+
+  /** `epoch` is part of every content name: another compiler's leftovers are never taken for this one's. */
+  constructor(epoch: string) {
+    this.#epoch = epoch;
+    this.#lists = new ListBook(epoch);
+    const growing = (kind: GrowingKind) => new GrowingMap(kind, epoch);
+    this.#grown = {
+      lists: growing('lists'),
+      monitors: growing('monitors'),
+      decided: growing('decided'),
+      log_limits: growing('log_limits'),
+      suppressed: growing('suppressed'),
+    };
+    this.#sides = {
+      src: new Side(this.#members.tags, new Set()),
+      dst: new Side(this.#members.tags, new Set()),
+    };
+  }
+
+  /** Throws PolicyTooLargeError. */
+  compile({ policy, groups, excluded }: PolicyInput): Compilation {
+    const before = this.#policy;
+    const texts = policy.rules.map(textOf);
+    const uses = JSON.stringify(policy.rules.map(({ rule }) => [rule.src, rule.dst]));
+    const policyText = JSON.stringify([texts, uses, policy.byDefault]);
+    const isSamePolicy = this.#compiled !== undefined && policyText === this.#policyText;
+    this.#policy = policy;
+    this.#policyText = policyText;
+    if (!isSamePolicy) this.#rulesOfGroup = this.#rulesByGroup(policy);
+    const members = this.#updateMembers(policy, groups, excluded);
+    const effect = bothEffects(
+      members.effect,
+      isSamePolicy ? NO_EFFECT : before === undefined ? ANY_EFFECT : effectOfPolicy(before, policy),
+    );
+    if (effect.grants && policy.rules.length > POLICY_LIMITS.rulesMax) {
+      throw new PolicyTooLargeError('rulesMax', policy.rules.length);
+    }
+    const changes = this.#cutSides(members.changes);
+    const edits = isSamePolicy ? this.#editsOf(changes) : undefined;
+    if (edits !== undefined) return { compiled: this.#compiled!, edits, effect };
+    this.#compiled = this.#compileAll(policy, texts, effect);
+    return { compiled: this.#compiled, edits: undefined, effect };
+  }
+
+  #groupNumber(name: string): number {
+    let number = this.#groupNumbers.get(name);
+    if (number === undefined) {
+      number = OWN_ADDRESSES + 1 + this.#groupNumbers.size;
+      this.#groupNumbers.set(name, number);
+    }
+    return number;
+  }
+
+  #rulesByGroup(policy: PolicyInForce): Readonly<Record<SideName, ReadonlyMap<number, RulePositions>>> {
+    const byGroup = { src: new Map<number, number[]>(), dst: new Map<number, number[]>() };
+    for (const [position, { rule }] of policy.rules.entries()) {
+      for (const side of SIDES) {
+        for (const name of new Set(rule[side])) {
+          const group = this.#groupNumber(name);
+          const positions = byGroup[side].get(group);
+          if (positions === undefined) byGroup[side].set(group, [position]);
+          else positions.push(position);
+        }
+      }
+    }
+    const packed = (map: ReadonlyMap<number, number[]>) =>
+      new Map([...map].map(([group, positions]) => [group, Uint16Array.from(positions)]));
+    return { src: packed(byGroup.src), dst: packed(byGroup.dst) };
+  }
+
+  /** Brings the trees up to date, for groups that policy names and those it named before. */
+  #updateMembers(policy: PolicyInForce, groups: GroupParts, excluded: readonly Prefix[]) {
+    const changes: MembersChange[] = [];
+    let effect = NO_EFFECT;
+    for (const [name, group] of this.#groupNumbers) {
+      const change = this.#members.set(group, groups.get(name) ?? []);
+      if (change.added.length + change.removed.length === 0) continue;
+      changes.push(change);
+      for (const side of SIDES) {
+        const rules = [...(this.#rulesOfGroup[side].get(group) ?? [])].map(
+          (position) => policy.rules[position]!,
+        );
+        effect = bothEffects(
+          effect,
+          effectOfMembers(rules, change.added.length > 0, change.removed.length > 0),
+        );
+      }
+    }
+    const own = sortPrefixes(excluded);
+    const text = own.map(({ family, value, length }) => `${family} ${value} ${length}`).join();
+    if (text !== this.#excluded) {
+      this.#excluded = text;
+      changes.push(this.#members.set(OWN_ADDRESSES, [own]));
+      effect = ANY_EFFECT;
+    }
+    return { changes, effect };
+  }
+
+  /** Cuts what changed anew. Undefined for a side that was cut wholly. */
+  #cutSides(changes: readonly MembersChange[]): Record<SideName, readonly ShardChange[] | undefined> {
+    const blocks = touchedBlocks(changes);
+    const touched = blocks[4].length + blocks[6].length;
+    const cutSide = (name: SideName): readonly ShardChange[] | undefined => {
+      const side = this.#sides[name];
+      const used = new Set(this.#rulesOfGroup[name].keys());
+      const isSameUse = this.#compiled !== undefined && used.symmetricDifference(side.usedGroups).size === 0;
+      if (isSameUse && touched <= TOUCHED_BLOCKS_MAX) {
+        return FAMILIES.flatMap((family) => side.sweepBlocks(this.#members.trees[family], blocks[family]));
+      }
+      side.sweepAll(this.#members.trees, used);
+      return undefined;
+    };
+    return { src: cutSide('src'), dst: cutSide('dst') };
+  }
+
+  /**
+   * The change as edits in place, if it can be one: addresses of one side move between classes that the program has.
+   * Where both sides change, a packet could meet the old of one and the new of the other.
+   */
+  #editsOf(changes: Record<SideName, readonly ShardChange[] | undefined>): readonly MapEdit[] | undefined {
+    const { src, dst } = changes;
+    if (src === undefined || dst === undefined || (src.length > 0 && dst.length > 0)) return undefined;
+    const name = src.length > 0 ? 'src' : 'dst';
+    const changed = changes[name]!;
+    const numbers: Uint32Array[] = [];
+    for (const { after } of changed) {
+      if (after.length > 1) return undefined;
+      const classed = this.#classedAs(name, after[0]!);
+      if (classed === undefined) return undefined;
+      numbers.push(classed);
+    }
+    const edits: MapEdit[] = [];
+    for (const [index, { before, after }] of changed.entries()) {
+      const content = this.#shards.get(before)!;
+      const shard = after[0]!;
+      const elements = intervalsOf(shard, numbers[index]!);
+      const { remove, add } = content.map.elements.changesTo(elements);
+      const map: AddressMap = { ...content.map, elements };
+      if (remove.some(reachesTop(shard.family)) || add.some(reachesTop(shard.family))) return undefined;
+      if (remove.length + add.length > 0) edits.push({ map, remove, add });
+      this.#shards.delete(before);
+      this.#shards.set(shard, { ...content, map });
+    }
+    if (edits.length > 0) this.#compiled = this.#withEdited(edits);
+    return edits;
+  }
+
+  #withEdited(edits: readonly MapEdit[]): CompiledPolicy {
+    const edited = new Map<string, NftMap>(edits.map(({ map }) => [map.name, map]));
+    const { maps, ...rest } = this.#compiled!;
+    return { ...rest, maps: maps.map((map) => edited.get(map.name) ?? map) };
+  }
+
+  /** The class of each stretch; undefined where the program in force has no class for one. */
+  #classedAs(name: SideName, { atoms }: Shard): Uint32Array | undefined {
+    const classes = this.#classes[name];
+    const numbers = new Uint32Array(atoms.length);
+    for (const [index, atom] of atoms.entries()) {
+      const number = classes.classOf(atom) ?? classes.adopt(atom, this.#rulesOf(name, atom));
+      if (number === undefined || !classes.live.has(number)) return undefined;
+      numbers[index] = baseOf(name) + number;
+    }
+    return numbers;
+  }
+
+  #rulesOf(name: SideName, atom: number): RulePositions {
+    return rulesOfAtom(this.#sides[name].atoms, atom, this.#rulesOfGroup[name]);
+  }
+
+  #compileAll(policy: PolicyInForce, texts: readonly string[], effect: Effect): CompiledPolicy {
+    const refuseOver = (limit: keyof typeof POLICY_LIMITS, found: number) => {
+      if (effect.grants && found > POLICY_LIMITS[limit]) throw new PolicyTooLargeError(limit, found);
+    };
+    for (const name of SIDES) {
+      this.#classes[name].assign(this.#sides[name].liveAtoms(), (atom) => this.#rulesOf(name, atom));
+      refuseOver('classesMax', this.#classes[name].live.size);
+    }
+    const { src, dst } = this.#classes;
+    refuseOver('pairsMax', src.live.size * dst.live.size);
+
+    const chains = new Map<string, Chain>();
+    const maps = new Map<string, NftMap>();
+    const rows = this.#rows(policy, texts);
+    const lists = new Set(rows.flatMap(({ lists }) => lists));
+    refuseOver('listsMax', lists.size);
+    this.#lists.keep(lists);
+    const add = (of: { readonly chains: readonly Chain[]; readonly maps: readonly NftMap[] }) => {
+      for (const chain of of.chains) chains.set(chain.name, chain);
+      for (const map of of.maps) maps.set(map.name, map);
+    };
+    for (const list of lists) add(list);
+    for (const row of rows) add({ chains: [row.chain], maps: [row.map] });
+    const monitors = new Set([...lists].flatMap((list) => list.monitors));
+    add({ chains: [...monitors].map(({ chain }) => chain), maps: [] });
+
+    const grown = (kind: GrowingKind, data: GrowingData, entries: readonly (readonly [number, string])[]) => {
+      const map = this.#grown[kind].mapOf(data, entries);
+      maps.set(map.name, map);
+      return map.name;
+    };
+    const sourceElements = rows.map(({ source, chain }) => single(source, jumpTo(chain.name)));
+    const sources: VerdictMap = {
+      name: `sources_${hash(this.#epoch + JSON.stringify(rows.map(({ source, chain }) => [source, chain.name])))}`,
+      key: 'classid',
+      interval: false,
+      data: 'verdict',
+      elements: sourceElements,
+    };
+    maps.set(sources.name, sources);
+    const counting: NumberedRule[] = [...policy.rules, policy.byDefault];
+    const logging = counting.filter(logsPackets);
+    const marked = (rules: readonly NumberedRule[], object: keyof RuleObjects) =>
+      rules.map((rule) => [decisionMark(rule), ruleObjects(rule)[object]] as const);
+    const top: TopMaps = {
+      ...this.#dispatch(add),
+      sources: sources.name,
+      lists: grown(
+        'lists',
+        'verdict',
+        [...lists].map(({ number, chain }) => [KIND.list | number, chain]),
+      ),
+      monitors:
+        monitors.size === 0
+          ? undefined
+          : grown(
+              'monitors',
+              'verdict',
+              [...monitors].map(({ number, chain }) => [KIND.monitor | number, chain.name]),
+            ),
+      decided: grown(
+        'decided',
+        'counter',
+        marked(
+          counting.filter(({ enforced }) => enforced),
+          'decided',
+        ),
+      ),
+      logLimits: grown('log_limits', 'limit', marked(logging, 'logLimit')),
+      suppressed: grown('suppressed', 'counter', marked(logging, 'suppressed')),
+    };
+    return {
+      top,
+      chains: [...chains.values()],
+      maps: [...maps.values()],
+      counters: [
+        ...DROP_COUNTERS,
+        ...counting.map((rule) => ruleObjects(rule).decided),
+        ...logging.map((rule) => ruleObjects(rule).suppressed),
+      ].sort(),
+      limits: logging.map((rule): NamedLimit => ({ name: ruleObjects(rule).logLimit, ...LOG_LIMIT })),
+    };
+  }
+
+  /** Source class by source class, the lists of all destination classes. */
+  #rows(policy: PolicyInForce, texts: readonly string[]) {
+    const sources = [...this.#classes.src.live].sort(([a], [b]) => a - b);
+    const destinations = [...this.#classes.dst.live].sort(([a], [b]) => a - b);
+    const endsList = policy.rules.map(
+      ({ enforced, rule }) => enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0,
+    );
+    const { lists, listOf } = pairLists(
+      sources.map(([, rules]) => rules),
+      destinations.map(([, rules]) => rules),
+      endsList,
+    );
+    const byDefault = JSON.stringify(policy.byDefault);
+    const contents = new Map<number, ListContent>();
+    const contentOf = (list: number): ListContent => {
+      let content = contents.get(list);
+      if (content === undefined) {
+        const positions = lists.positionsOf(list);
+        const key = `${positions.map((position) => texts[position]).join('\n')}\n${byDefault}`;
+        content = this.#lists.contentOf(
+          key,
+          positions.map((position) => policy.rules[position]!),
+          policy,
+        );
+        contents.set(list, content);
+      }
+      return content;
+    };
+    const destinationNumbers = destinations.map(([number]) => number);
+    return sources.map(([source], row) => {
+      const of = listOf.subarray(row * destinations.length, (row + 1) * destinations.length);
+      return { source, ...this.#row(of, destinationNumbers, contentOf) };
+    });
+  }
+
+  /** The map from destination classes to lists of one source class. It covers all numbers a class can have. */
+  #row(listOf: Uint32Array, destinations: readonly number[], contentOf: (list: number) => ListContent) {
+    const elements: MapElement<number>[] = [];
+    const used = new Set<ListContent>();
+    let first = 0;
+    let data = -1;
+    const end = (next: number) => {
+      if (data < 0) return;
+      const element = {
+        first: BigInt(KIND.destination + first),
+        last: BigInt(KIND.destination + next - 1),
+        data,
+      };
+      elements.push(element);
+      first = next;
+    };
+    for (const [index, list] of listOf.entries()) {
+      const content = contentOf(list);
+      used.add(content);
+      const number = KIND.list | content.number;
+      if (number === data) continue;
+      end(destinations[index]!);
+      data = number;
+    }
+    end(NUMBER_MAX + 1);
+    const text = elements.map(({ first, data }) => `${first} ${data}`).join('\n');
+    const name = hash(`${this.#epoch}\0${text}`);
+    const map: NumberMap = { name: `to_${name}`, key: 'mark', data: 'mark', interval: true, elements };
+    const chain: Chain = {
+      name: `from_${name}`,
+      rules: [[{ kind: 'setMarkFromMarkIntervals', map: map.name }]],
+    };
+    return { map, chain, lists: [...used] };
+  }
+
+  /** The maps from addresses to shards, of which those that are as they were keep their names. */
+  #dispatch(add: (content: { readonly chains: readonly Chain[]; readonly maps: readonly NftMap[] }) => void) {
+    const live = new Set<Shard>();
+    const dispatchOf = (name: SideName, family: Family): string => {
+      const elements: MapElement<Verdict>[] = [];
+      for (const shard of this.#sides[name].shards) {
+        if (shard.family !== family) continue;
+        live.add(shard);
+        const { map, chain } = this.#shardContent(name, shard);
+        add({ chains: [chain], maps: [map] });
+        const bounds = { first: valueOfWords(shard.block.words), last: valueOfWords(shard.last) };
+        elements.push({ ...bounds, data: jumpTo(chain.name) });
+      }
+      const text = elements.map(({ first, data }) => `${first} ${'chain' in data && data.chain}`).join('\n');
+      const map: VerdictMap = {
+        name: `${SIDE_TEXT[name]}${family}_${hash(`${this.#epoch}\0${text}`)}`,
+        key: family === 4 ? 'ipv4_addr' : 'ipv6_addr',
+        interval: true,
+        data: 'verdict',
+        elements,
+      };
+      add({ chains: [], maps: [map] });
+      return map.name;
+    };
+    const dispatch = {
+      source4: dispatchOf('src', 4),
+      source6: dispatchOf('src', 6),
+      destination4: dispatchOf('dst', 4),
+      destination6: dispatchOf('dst', 6),
+    };
+    for (const shard of this.#shards.keys()) if (!live.has(shard)) this.#shards.delete(shard);
+    return dispatch;
+  }
+
+  #shardContent(name: SideName, shard: Shard): ShardContent {
+    const numbers = this.#classedAs(name, shard)!;
+    const elements = intervalsOf(shard, numbers);
+    const known = this.#shards.get(shard);
+    if (known !== undefined) {
+      const { remove, add } = known.map.elements.changesTo(elements);
+      if (remove.length + add.length === 0) return known;
+    }
+    const kind = `${SIDE_TEXT[name]}${shard.family}`;
+    const id = `${hash(`${this.#epoch} shard ${this.#shardCount++}`)}`;
+    const field = name === 'src' ? 'ctOriginalSource' : 'ctOriginalDestination';
+    const map: AddressMap = {
+      name: `${kind}_classes_${id}`,
+      key: shard.family === 4 ? 'ipv4_addr' : 'ipv6_addr',
+      data: name === 'src' ? 'classid' : 'mark',
+      interval: true,
+      elements,
+    };
+    const chain: Chain = {
+      name: `${kind}_shard_${id}`,
+      rules: [
+        [
+          {
+            kind: name === 'src' ? 'setPriorityFromMap' : 'setMarkFromMap',
+            field: `${field}${shard.family}`,
+            map: map.name,
+          },
+        ],
+      ],
+    };
+    const content = { map, chain };
+    this.#shards.set(shard, content);
+    return content;
+  }
+}
+
+/** Source classes are kept in the priority, where they need no kind. */
+const baseOf = (name: SideName) => (name === 'src' ? 0 : KIND.destination);
+
+/** The kernel's intervals of a shard: neighbours of one class are one. */
+function intervalsOf({ family, starts, last }: Shard, numbers: Uint32Array): Intervals {
+  const words = last.length;
+  const kept: number[] = [];
+  for (let index = 0; index < numbers.length; index++) {
+    if (index === 0 || numbers[index] !== numbers[index - 1]) kept.push(index);
+  }
+  if (kept.length === numbers.length) return new Intervals(family, starts, numbers, last);
+  const packed = new Uint32Array(kept.length * words);
+  for (const [to, from] of kept.entries())
+    packed.set(starts.subarray(from * words, (from + 1) * words), to * words);
+  return new Intervals(
+    family,
+    packed,
+    Uint32Array.from(kept, (index) => numbers[index]!),
+    last,
   );
 }
 
-/** The class maps, the source chains and the lists: everything above the decisions. */
-function topMaps(content: Content, classes: Classification, policy: PolicyInForce): TopMaps {
-  const lists = classes.lists.map((rules) => listChain(content, rules, policy));
-  const destination4 = addressMap(content, 'destination', 4, classes.destinations[4], DESTINATION_BASE);
-  const destination6 = addressMap(content, 'destination', 6, classes.destinations[6], DESTINATION_BASE);
-  const fromChains = classes.listOf.map((row) => {
-    const to = content.markMap(
-      'to',
-      { key: 'mark', interval: false },
-      row.map((list, destination) => single(DESTINATION_BASE + destination, LIST_BASE + list)),
-    );
-    return content.chain('from', [
-      [{ kind: 'setMarkFromMap', field: 'ctOriginalDestination4', map: destination4 }],
-      [{ kind: 'setMarkFromMap', field: 'ctOriginalDestination6', map: destination6 }],
-      [{ kind: 'setMarkFromMap', field: 'mark', map: to }],
-    ]);
-  });
-  return {
-    source4: addressMap(content, 'source', 4, classes.sources[4], SOURCE_BASE),
-    source6: addressMap(content, 'source', 6, classes.sources[6], SOURCE_BASE),
-    sources: content.verdictMap(
-      'sources',
-      { key: 'mark', interval: false },
-      fromChains.map((chain, index) => single(SOURCE_BASE + index, { kind: 'jump', chain })),
-    ),
-    lists: content.verdictMap(
-      'lists',
-      { key: 'mark', interval: false },
-      lists.map((chain, index) => single(LIST_BASE + index, { kind: 'goto', chain })),
-    ),
-  };
+/** An interval that ends with the address space has no end in the kernel: it is not changed in place. */
+const reachesTop = (family: Family) => {
+  const top = family === 4 ? 0xffffffffn : (1n << 128n) - 1n;
+  return ({ last }: MapElement<number>) => last === top;
+};
+
+export interface CompileOnceInput extends Omit<PolicyInput, 'groups'> {
+  /** In any order. */
+  readonly groups: GroupPrefixes;
+  readonly epoch: string;
 }
 
-/** What policy makes of a program, whatever the generation: content, named after itself. */
-export interface CompiledPolicy extends Pick<Program, 'chains' | 'maps' | 'counters'> {
-  /** Undefined: everything is dropped. */
-  readonly top: TopMaps | undefined;
+/** Compiles policy once. Equal input gives equal content. Throws PolicyTooLargeError. */
+export function compilePolicy(input: CompileOnceInput): CompiledPolicy {
+  const groups = new Map([...input.groups].map(([name, prefixes]) => [name, [sortPrefixes(prefixes)]]));
+  return new Compiler(input.epoch).compile({ ...input, groups }).compiled;
 }
 
-/** What a gateway that knows no policy yet enforces: it drops everything it would forward. */
-export const closedPolicy: CompiledPolicy = { top: undefined, chains: [], maps: [], counters: DROP_COUNTERS };
-
-/** Compiles policy. Equal input gives equal content. Throws PolicyTooLargeError. */
-export function compilePolicy({ policy, groups, excluded, epoch }: PolicyInput): CompiledPolicy {
-  const content = new Content(epoch);
-  const top = topMaps(content, classify(policy, groups, excluded), policy);
-  return {
-    top,
-    chains: [...content.chains.values()],
-    maps: [...content.maps.values()],
-    counters: [...content.counters].sort(),
-  };
-}
+/** The set of the generation whose marks count. */
+export const judged = (generation: number): KeySet => ({
+  name: judgedSet(generation),
+  key: 'mark',
+  data: 'none',
+  interval: false,
+  elements: [single(encodeMark({ generation, rule: 0 }), undefined)],
+});
 
 /** The whole program: compiled policy under the fixed chains of one gateway and generation. */
 export function programOf(
-  compiled: CompiledPolicy,
+  { top, maps, ...content }: CompiledPolicy,
   interfaces: GatewayInterfaces,
   generation: number,
 ): Program {
-  const { top, ...content } = compiled;
-  return { generation, fixed: fixedChains({ interfaces, generation, top }), ...content };
+  const fixed = fixedChains({ interfaces, generation, top });
+  return { generation, fixed, maps: [...maps, judged(generation)], ...content };
 }

@@ -1,5 +1,14 @@
 import type { Address } from '../net/address.js';
-import { encodeMark, GENERATION_MASK, GUARD_BIT, PASS_BIT } from '../nft/mark.js';
+import {
+  ACTION_BITS,
+  ACTION_MASK,
+  encodeMark,
+  GENERATION_MASK,
+  GUARD_BIT,
+  LOG_BIT,
+  PASS_BIT,
+  RULE_MASK,
+} from '../nft/mark.js';
 import type { Chain } from '../nft/program.js';
 import { accept, counter, drop, goto, match, type Rule, type Statement } from '../nft/statement.js';
 import { PROTOCOLS_ICMP } from './in-force.js';
@@ -14,12 +23,23 @@ export interface GatewayInterfaces {
   readonly inputIcmp: boolean;
 }
 
-/** The class maps that the forward chain looks at first. Without them nothing is permitted. */
+/** The maps that the forward chain goes through, in this order. Without them nothing is permitted. */
 export interface TopMaps {
+  /** Address -> the shard that has its class. */
   readonly source4: string;
   readonly source6: string;
+  readonly destination4: string;
+  readonly destination6: string;
+  /** Source class -> chain that turns a destination class into a list. */
   readonly sources: string;
+  /** List -> chain that decides by protocol and port. */
   readonly lists: string;
+  /** What MONITOR rules are to be told of, if any are -> chain that tells. */
+  readonly monitors: string | undefined;
+  /** Decision -> counter of connections, limit of log records, counter of those held back. */
+  readonly decided: string;
+  readonly logLimits: string;
+  readonly suppressed: string;
 }
 
 /** The NFLOG group that our log statements write to. */
@@ -100,17 +120,68 @@ function inputChains({ lambda, inputIcmp }: GatewayInterfaces): Chain[] {
   ];
 }
 
-function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: TopMaps | undefined): Chain {
-  const judged = encodeMark({ generation, rule: 0 });
-  const classify: Rule[] =
-    top === undefined
+/** Not one judged again: its state is `new` while nobody answers, but it has the last judgement's mark. */
+export const newConnection: readonly Statement[] = [
+  { kind: 'matchState', states: ['new'] },
+  match('ctMark', 0),
+];
+
+const isDecision = (mask: number, value: number): Statement => ({
+  kind: 'matchMasked',
+  field: 'mark',
+  mask,
+  value,
+});
+
+/** From addresses to a decision in the mark; what misses anywhere keeps a mark that is none. */
+function classify(top: TopMaps): Rule[] {
+  return [
+    [{ kind: 'verdictMap', field: 'ctOriginalSource4', map: top.source4 }],
+    [{ kind: 'verdictMap', field: 'ctOriginalSource6', map: top.source6 }],
+    [{ kind: 'verdictMap', field: 'ctOriginalDestination4', map: top.destination4 }],
+    [{ kind: 'verdictMap', field: 'ctOriginalDestination6', map: top.destination6 }],
+    [{ kind: 'verdictMap', field: 'priority', map: top.sources }],
+    [{ kind: 'setPriority', value: 0 }],
+    [{ kind: 'verdictMap', field: 'mark', map: top.lists }],
+    ...(top.monitors === undefined
       ? []
-      : [
-          [{ kind: 'setMarkFromMap', field: 'ctOriginalSource4', map: top.source4 }],
-          [{ kind: 'setMarkFromMap', field: 'ctOriginalSource6', map: top.source6 }],
-          [{ kind: 'verdictMap', field: 'mark', map: top.sources }],
-          [{ kind: 'verdictMap', field: 'mark', map: top.lists }],
-        ];
+      : [[{ kind: 'verdictMap', field: 'mark', map: top.monitors } satisfies Statement]]),
+  ];
+}
+
+/**
+ * Carries out the decision in the mark. The generation stands here and not in chains that are reached by maps: a
+ * packet goes by one version of this chain from its first lookup on, however long it takes.
+ */
+function carryOut(top: TopMaps, generation: number): Rule[] {
+  const value = encodeMark({ generation, rule: 0 });
+  const named: Statement = { kind: 'maskMark', mask: RULE_MASK, value };
+  const logged = (action: 'DENY' | 'REJECT', chain: string): Rule => [
+    isDecision(ACTION_MASK | LOG_BIT, ACTION_BITS[action] | LOG_BIT),
+    { kind: 'limitFromMap', map: top.logLimits },
+    named,
+    goto(chain),
+  ];
+  return [
+    [...newConnection, { kind: 'counterFromMap', map: top.decided }],
+    [
+      isDecision(ACTION_MASK, ACTION_BITS.PERMIT),
+      { kind: 'setCtMarkFromMark', mask: RULE_MASK, value },
+      pass,
+      accept,
+    ],
+    logged('DENY', 'denied_logged'),
+    logged('REJECT', 'rejected_logged'),
+    [isDecision(LOG_BIT, LOG_BIT), { kind: 'counterFromMap', map: top.suppressed }],
+    [isDecision(ACTION_MASK, ACTION_BITS.DENY), goto('denied')],
+    [isDecision(ACTION_MASK, ACTION_BITS.REJECT), goto('rejected')],
+  ];
+}
+
+/** The set of the one generation whose marks count. Empty, every connection is judged again. */
+export const judgedSet = (generation: number) => `judged_${generation}`;
+
+function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: TopMaps | undefined): Chain {
   return {
     name: 'forward',
     base: { type: 'filter', hook: 'forward', priority: PRIORITY_FILTER, policy: 'drop' },
@@ -124,7 +195,11 @@ function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: To
         ...PROTOCOLS_ICMP.map((value): Statement => ({ kind: 'matchNot', field: 'l4proto', value })),
         { kind: 'setCtMark', value: 0 },
       ],
-      [{ kind: 'matchMasked', field: 'ctMark', mask: GENERATION_MASK, value: judged }, pass, accept],
+      [
+        { kind: 'matchInSet', field: 'ctMark', mask: GENERATION_MASK, set: judgedSet(generation) },
+        pass,
+        accept,
+      ],
       [{ kind: 'matchState', states: ['invalid', 'untracked'] }, goto('invalid')],
       [
         { kind: 'matchState', states: ['new'] },
@@ -133,7 +208,8 @@ function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: To
         goto('invalid'),
       ],
       [{ kind: 'setMark', value: 0 }],
-      ...classify,
+      [{ kind: 'setPriority', value: 0 }],
+      ...(top === undefined ? [] : [...classify(top), ...carryOut(top, generation)]),
       [goto('unclassified')],
     ],
   };
@@ -153,10 +229,9 @@ const gateChain: Chain = {
   ],
 };
 
-/** The places where verdicts are given, and the only ones that know the generation. */
+/** Where packets that are not permitted end, and what is logged of them. */
 function verdictChains(generation: number): Chain[] {
   const value = encodeMark({ generation, rule: 0 });
-  const withGeneration: Rule = [{ kind: 'orMark', value }];
   const dropped = (reason: 'deny' | 'invalid' | 'spoofed' | 'unclassified'): Rule => [
     counter(dropCounter(reason)),
     drop,
@@ -166,12 +241,8 @@ function verdictChains(generation: number): Chain[] {
     rules: [[{ kind: 'setMark', value: 0 }], [ANOMALY_LOG_LIMIT, log(reason)], dropped(reason)],
   });
   return [
-    {
-      name: 'permitted',
-      rules: [[{ kind: 'setCtMarkFromMark', value }], [pass, accept]],
-    },
     { name: 'denied', rules: [dropped('deny')] },
-    { name: 'denied_logged', rules: [withGeneration, [log('deny')], dropped('deny')] },
+    { name: 'denied_logged', rules: [[log('deny')], dropped('deny')] },
     {
       name: 'rejected',
       rules: [
@@ -180,8 +251,8 @@ function verdictChains(generation: number): Chain[] {
         [{ kind: 'rejectAdminProhibited' }],
       ],
     },
-    { name: 'rejected_logged', rules: [withGeneration, [log('reject')], [goto('rejected')]] },
-    { name: 'monitored', rules: [withGeneration, [MONITOR_LOG_LIMIT, log('monitor')]] },
+    { name: 'rejected_logged', rules: [[log('reject')], [goto('rejected')]] },
+    { name: 'monitored', rules: [[{ kind: 'orMark', value }], [MONITOR_LOG_LIMIT, log('monitor')]] },
     anomaly('invalid'),
     anomaly('spoofed'),
     anomaly('unclassified'),

@@ -1,3 +1,4 @@
+import { RULES_MAX } from '../nft/mark.js';
 import { type Action, DEFAULT_RULE_NAME, type Policy, type PolicyRule } from './model.js';
 
 /** IP protocol numbers that policy knows by name. ICMP means both, whatever the family. */
@@ -21,26 +22,51 @@ export interface RuleInForce extends NumberedRule {
   readonly rule: PolicyRule;
 }
 
-/** The rules that count at one moment, numbered from 1 in the order of evaluation; number 0 is the default action. */
+/** The rules that count at one moment, in the order of evaluation, each with a number; 0 is the default action. */
 export interface PolicyInForce {
   readonly rules: readonly RuleInForce[];
   readonly byDefault: NumberedRule;
 }
 
+/**
+ * Gives rules numbers by name. A rule keeps its number for as long as it is in force without a break, and one that
+ * was given up comes again as late as it can: packets and log records may still carry it.
+ */
+export class RuleNumbers {
+  #numbers: ReadonlyMap<string, number> = new Map();
+  #last = 0;
+
+  /** The numbers of these rules, from 1 on: up to RULES_MAX while there are no more rules. */
+  of(names: readonly string[]): ReadonlyMap<string, number> {
+    const kept = names.flatMap((name) => this.#numbers.get(name) ?? []);
+    const used = new Set(kept);
+    const next = () => {
+      const max = Math.max(RULES_MAX, names.length);
+      do this.#last = this.#last >= max ? 1 : this.#last + 1;
+      while (used.has(this.#last));
+      used.add(this.#last);
+      return this.#last;
+    };
+    this.#numbers = new Map(names.map((name) => [name, this.#numbers.get(name) ?? next()]));
+    return this.#numbers;
+  }
+}
+
 /** Leaves out DISABLEd and expired rules, and numbers the rest. */
-export function policyInForce(policy: Policy, now: Date): PolicyInForce {
-  const rules = policy.rules
+export function policyInForce(policy: Policy, now: Date, numbers = new RuleNumbers()): PolicyInForce {
+  const inForce = policy.rules
     .filter((rule) => rule.enforcement !== 'DISABLE')
-    .filter((rule) => rule.expires === undefined || Date.parse(rule.expires) > now.getTime())
-    .map((rule, index) => ({
-      number: index + 1,
-      name: rule.name,
-      priority: rule.priority,
-      action: rule.action,
-      logging: rule.logging,
-      enforced: rule.enforcement === 'ENFORCE',
-      rule,
-    }));
+    .filter((rule) => rule.expires === undefined || Date.parse(rule.expires) > now.getTime());
+  const numberOf = numbers.of(inForce.map(({ name }) => name));
+  const rules = inForce.map((rule) => ({
+    number: numberOf.get(rule.name)!,
+    name: rule.name,
+    priority: rule.priority,
+    action: rule.action,
+    logging: rule.logging,
+    enforced: rule.enforcement === 'ENFORCE',
+    rule,
+  }));
   return {
     rules,
     byDefault: {

@@ -3,12 +3,12 @@ import fc from 'fast-check';
 import t from 'tap';
 import { parseAddress } from '../net/address.js';
 import { GUARD_BIT } from '../nft/mark.js';
-import { CLASSIFY_LIMITS } from './classify.js';
-import { compilePolicy, ruleCounters } from './compile.js';
+import { compilePolicy, POLICY_LIMITS } from './compile.js';
 import { type Connection, evaluate } from './evaluate.js';
 import { inForce, NOW, prefixes, rule } from './fixture.js';
 import { nextExpiry, policyInForce } from './in-force.js';
 import type { Policy, PolicyRule } from './model.js';
+import { ruleObjects } from './rule-content.js';
 import { serviceTable } from './services.js';
 
 const seed = process.env.TEST_SEED === undefined ? Date.now() & 0xffff_ffff : Number(process.env.TEST_SEED);
@@ -171,7 +171,7 @@ t.test('ids of sources, destinations and lists never meet each other, nor the gu
   const [sources, destinations, lists] = [ids.source!, ids.destination!, ids.to!];
   t.strictSame([sources.size, destinations.size, lists.size], [5, 5, 17]);
   t.equal(sources.union(destinations).union(lists).size, 5 + 5 + 17);
-  const { classesMax, listsMax } = CLASSIFY_LIMITS;
+  const { classesMax, listsMax } = POLICY_LIMITS;
   const bases = [sources, destinations, lists].map((some) => Math.min(...[...some].map(Number)));
   t.ok(
     bases[0]! > 0 && bases[0]! + classesMax <= bases[1]! && bases[1]! + classesMax <= bases[2]!,
@@ -196,7 +196,7 @@ t.test('content is named after itself, and counters after their rule', (t) => {
   for (const name of [...names('x', rule('"; flush ruleset #'.repeat(20), 'a', 'a'))]) {
     t.match(name, /^[A-Za-z][A-Za-z0-9_]{0,100}$/);
   }
-  const counters = (line: PolicyRule) => ruleCounters(inForce(line).rules[0]!).decided;
+  const counters = (line: PolicyRule) => ruleObjects(inForce(line).rules[0]!).decided;
   const apart = [
     first,
     other,

@@ -98,7 +98,7 @@ export class SnapshotKeeper {
       const { ino, mtimeMs, size } = await stat(join(this.#options.wanted, MANIFEST_FILE));
       const seen = `${ino} ${mtimeMs} ${size}`;
       if (seen === this.#seen) return;
-      this.#accept(await readSnapshot(this.#options.wanted));
+      this.#accept(await readSnapshot(this.#options.wanted, this.#newest));
       this.#seen = seen;
       this.#refused = '';
     } catch (error) {

@@ -1,8 +1,9 @@
 import { constants, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { z } from 'zod';
-import { type Prefix, parsePrefix } from '../net/prefix.js';
+import { comparePrefixes, type Prefix, parsePrefix, printPrefix } from '../net/prefix.js';
 import type { GroupPrefixes } from '../policy/evaluate.js';
+import type { GroupParts } from '../policy/members.js';
 import { DEFAULT_RULE_NAME, type Policy } from '../policy/model.js';
 import {
   BODIES_FOLDER,
@@ -21,7 +22,8 @@ import {
 export interface SnapshotGroup {
   readonly name: string;
   readonly resolved: boolean;
-  readonly prefixes: readonly Prefix[];
+  /** Its prefixes, ascending and distinct, cut as its bodies are: equal bodies of one gateway are the same array. */
+  readonly parts: readonly (readonly Prefix[])[];
 }
 
 /** A snapshot that verified: nothing behind this reader has anything left to refuse. */
@@ -34,6 +36,8 @@ export interface Snapshot {
   /** The manifest and bodies as they were read, to be kept as the last good ones. */
   readonly manifestBytes: Uint8Array;
   readonly bodies: ReadonlyMap<string, Uint8Array>;
+  /** The prefixes of each group body, by digest. */
+  readonly parts: ReadonlyMap<string, readonly Prefix[]>;
 }
 
 /** A snapshot does not verify. It is refused whole, and the one in force stays. */
@@ -123,18 +127,26 @@ function checkReferences(policy: Policy, groups: ReadonlyMap<string, SnapshotGro
 /** Reads bodies by digest, each once, and checks that they are what their name says. */
 class BodyReader {
   readonly bodies = new Map<string, Uint8Array>();
+  readonly parts = new Map<string, readonly Prefix[]>();
   #bytes = 0;
   readonly #folder: string;
+  readonly #before: Pick<Snapshot, 'bodies' | 'parts'> | undefined;
 
-  constructor(folder: string) {
+  /** What is in the snapshot before needs not be read again: a digest is all that a body is. */
+  constructor(folder: string, before: Pick<Snapshot, 'bodies' | 'parts'> | undefined) {
     this.#folder = join(folder, BODIES_FOLDER);
+    this.#before = before;
   }
 
   async read(digest: string): Promise<Uint8Array> {
     const known = this.bodies.get(digest);
     if (known !== undefined) return known;
-    const bytes = await readBounded(join(this.#folder, digest), SNAPSHOT_LIMITS.bodyBytesMax);
-    if (bodyDigest(bytes) !== digest) throw refuse(`body ${digest} does not have this digest`);
+    const bytes =
+      this.#before?.bodies.get(digest) ??
+      (await readBounded(join(this.#folder, digest), SNAPSHOT_LIMITS.bodyBytesMax));
+    if (!this.#before?.bodies.has(digest) && bodyDigest(bytes) !== digest) {
+      throw refuse(`body ${digest} does not have this digest`);
+    }
     this.#bytes += bytes.length;
     if (this.#bytes > SNAPSHOT_LIMITS.bodiesBytesMax) {
       throw refuse(
@@ -147,32 +159,59 @@ class BodyReader {
 
   async group({ name, resolved, prefixCount, bodies }: Manifest['groups'][number]): Promise<SnapshotGroup> {
     const what = `group ${JSON.stringify(name)}`;
-    const prefixes: Prefix[] = [];
     checkDuplicates(bodies, `bodies of ${what}`);
+    const parts: (readonly Prefix[])[] = [];
+    let count = 0;
+    let last: Prefix | undefined;
     for (const digest of bodies) {
-      const body = parseAs(groupBodySchema, await this.read(digest), `body ${digest} of ${what}`);
-      for (const prefix of parsePrefixes(body.prefixes, what)) prefixes.push(prefix);
-      if (prefixes.length > prefixCount) break;
+      const part = await this.#part(digest, what);
+      if (last !== undefined && part.length > 0) checkOrder(last, part[0]!, what);
+      last = part.at(-1) ?? last;
+      parts.push(part);
+      count += part.length;
+      if (count > prefixCount) break;
     }
-    if (prefixes.length !== prefixCount) {
-      throw refuse(`${what} has ${prefixes.length} prefixes, its manifest says ${prefixCount}`);
+    if (count !== prefixCount) {
+      throw refuse(`${what} has ${count} prefixes, its manifest says ${prefixCount}`);
     }
-    return { name, resolved, prefixes };
+    return { name, resolved, parts };
   }
+
+  async #part(digest: string, what: string): Promise<readonly Prefix[]> {
+    const bytes = await this.read(digest);
+    let part = this.parts.get(digest) ?? this.#before?.parts.get(digest);
+    if (part === undefined) {
+      const body = parseAs(groupBodySchema, bytes, `body ${digest} of ${what}`);
+      part = parsePrefixes(body.prefixes, what);
+      for (let index = 1; index < part.length; index++) checkOrder(part[index - 1]!, part[index]!, what);
+    }
+    this.parts.set(digest, part);
+    return part;
+  }
+}
+
+function checkOrder(before: Prefix, after: Prefix, what: string): void {
+  if (comparePrefixes(before, after) < 0) return;
+  throw refuse(`${what} has ${printPrefix(after)} after ${printPrefix(before)}, its prefixes must ascend`);
 }
 
 /**
  * Reads the snapshot in a folder and verifies all of it: digests, schema, canonical prefixes, references, limits.
  * Rejects with SnapshotError, or with a system error (ENOENT: there is none).
+ *
+ * Cost: the bodies that are not in `before`, the snapshot that was read last.
  */
-export async function readSnapshot(folder: string): Promise<Snapshot> {
+export async function readSnapshot(
+  folder: string,
+  before?: Pick<Snapshot, 'bodies' | 'parts'>,
+): Promise<Snapshot> {
   const manifestBytes = await readBounded(join(folder, MANIFEST_FILE), SNAPSHOT_LIMITS.manifestBytesMax);
   const manifest = parseAs(manifestSchema, manifestBytes, 'the manifest');
   const total = manifest.groups.reduce((sum, group) => sum + group.prefixCount, 0);
   if (total > SNAPSHOT_LIMITS.prefixesMax) {
     throw refuse(`its groups hold ${total} prefixes, the limit is ${SNAPSHOT_LIMITS.prefixesMax}`);
   }
-  const reader = new BodyReader(folder);
+  const reader = new BodyReader(folder, before);
   try {
     const policyBody = parseAs(policyBodySchema, await reader.read(manifest.policy.digest), 'the policy');
     const policy = {
@@ -198,7 +237,8 @@ export async function readSnapshot(folder: string): Promise<Snapshot> {
     for (const { arn, prefixes } of inventory.functions)
       parsePrefixes(prefixes, `function ${JSON.stringify(arn)}`);
     const { revision, createdAt } = manifest;
-    return { revision, createdAt, policy, groups, inventory, manifestBytes, bodies: reader.bodies };
+    const { bodies, parts } = reader;
+    return { revision, createdAt, policy, groups, inventory, manifestBytes, bodies, parts };
   } catch (error) {
     if (error instanceof SnapshotError) throw error;
     throw refuse(`a body that the manifest names can't be read: ${(error as Error).message}`, error);
@@ -207,5 +247,13 @@ export async function readSnapshot(folder: string): Promise<Snapshot> {
 
 /** The prefixes of each group by name. */
 export function groupPrefixes(snapshot: Snapshot): GroupPrefixes {
-  return new Map(snapshot.groups.map(({ name, prefixes }) => [name, prefixes]));
+  return new Map(snapshot.groups.map(({ name, parts }) => [name, parts.flat()]));
 }
+
+/** The same in parts, as the compiler takes them. */
+export function groupParts(snapshot: Snapshot): GroupParts {
+  return new Map(snapshot.groups.map(({ name, parts }) => [name, parts]));
+}
+
+/** How many prefixes a group has. */
+export const prefixCountOf = ({ parts }: SnapshotGroup) => parts.reduce((sum, part) => sum + part.length, 0);

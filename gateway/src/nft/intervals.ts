@@ -1,0 +1,79 @@
+import type { Family } from '../net/family.js';
+import type { MapElement } from './program.js';
+
+/**
+ * Intervals of addresses that cover a block without a hole, each from its start to the next, with a number each. In
+ * typed arrays: eight bytes an interval for IPv4, twenty for IPv6.
+ */
+export class Intervals implements Iterable<MapElement<number>> {
+  readonly family: Family;
+  /** 32-bit words, most significant first: one an address for IPv4, four for IPv6. */
+  readonly starts: Uint32Array;
+  readonly data: Uint32Array;
+  /** The last address of the last interval. */
+  readonly last: Uint32Array;
+  readonly #words: number;
+
+  constructor(family: Family, starts: Uint32Array, data: Uint32Array, last: Uint32Array) {
+    this.family = family;
+    this.starts = starts;
+    this.data = data;
+    this.last = last;
+    this.#words = last.length;
+  }
+
+  get length(): number {
+    return this.data.length;
+  }
+
+  #value(words: Uint32Array, index: number): bigint {
+    let value = 0n;
+    for (let word = 0; word < this.#words; word++) {
+      value = (value << 32n) | BigInt(words[index * this.#words + word]!);
+    }
+    return value;
+  }
+
+  at(index: number): MapElement<number> {
+    const last =
+      index + 1 < this.length ? this.#value(this.starts, index + 1) - 1n : this.#value(this.last, 0);
+    return { first: this.#value(this.starts, index), last, data: this.data[index]! };
+  }
+
+  *[Symbol.iterator](): Iterator<MapElement<number>> {
+    for (let index = 0; index < this.length; index++) yield this.at(index);
+  }
+
+  /** Whether interval `index` of this and interval `otherIndex` of another are the same. */
+  #isSame(index: number, other: Intervals, otherIndex: number): boolean {
+    if (this.data[index] !== other.data[otherIndex]) return false;
+    for (let word = 0; word < this.#words; word++) {
+      if (this.starts[index * this.#words + word] !== other.starts[otherIndex * this.#words + word])
+        return false;
+    }
+    const isLast = index + 1 === this.length;
+    if (isLast || otherIndex + 1 === other.length) return isLast && otherIndex + 1 === other.length;
+    for (let word = 0; word < this.#words; word++) {
+      const next = this.starts[(index + 1) * this.#words + word];
+      if (next !== other.starts[(otherIndex + 1) * this.#words + word]) return false;
+    }
+    return true;
+  }
+
+  /** The intervals that must go and come to make these into others over the same block. */
+  changesTo(after: Intervals): {
+    readonly remove: readonly MapElement<number>[];
+    readonly add: readonly MapElement<number>[];
+  } {
+    const most = Math.min(this.length, after.length);
+    let head = 0;
+    while (head < most && this.#isSame(head, after, head)) head++;
+    let tail = 0;
+    while (tail < most - head && this.#isSame(this.length - 1 - tail, after, after.length - 1 - tail)) {
+      tail++;
+    }
+    const slice = (of: Intervals) =>
+      Array.from({ length: of.length - tail - head }, (_, index) => of.at(head + index));
+    return { remove: slice(this), add: slice(after) };
+  }
+}

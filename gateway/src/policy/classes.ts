@@ -1,0 +1,78 @@
+import type { NumberSets } from './number-sets.js';
+
+/** Positions of rules in the order of evaluation, ascending. */
+export type RulePositions = Uint16Array;
+
+/**
+ * The classes of one side: addresses that the same rules can match. An atom keeps its class as long as it can: where
+ * rules come to tell two atoms of one class apart, the second gets a new one; classes never merge.
+ */
+export class Classes {
+  readonly #ids = new Map<number, number>();
+  /** Class by what rules it has, in the present policy. */
+  readonly #byRules = new Map<string, number>();
+  readonly #rules = new Map<number, RulePositions>();
+  #next = 1;
+
+  /** Classes that some address was in when they were last assigned, with their rules. */
+  get live(): ReadonlyMap<number, RulePositions> {
+    return this.#rules;
+  }
+
+  /** The class of an atom; undefined where none has its rules. */
+  classOf(atom: number): number | undefined {
+    return this.#ids.get(atom);
+  }
+
+  /** Gives an atom that is new to the policy in force the class that has its rules, if there is one. */
+  adopt(atom: number, rules: RulePositions): number | undefined {
+    const id = this.#byRules.get(keyOf(rules));
+    if (id !== undefined) this.#ids.set(atom, id);
+    return id;
+  }
+
+  /** Assigns classes under a new policy or to a new set of atoms. Gives whether any atom changed its class. */
+  assign(atoms: readonly number[], rulesOf: (atom: number) => RulePositions): boolean {
+    this.#byRules.clear();
+    this.#rules.clear();
+    const keys = new Map<number, string>();
+    const split = new Map<string, number>();
+    let isChanged = false;
+    const take = (atom: number, id: number, key: string, rules: RulePositions) => {
+      isChanged ||= this.#ids.get(atom) !== id;
+      this.#ids.set(atom, id);
+      keys.set(id, key);
+      this.#rules.set(id, rules);
+      if (!this.#byRules.has(key)) this.#byRules.set(key, id);
+    };
+    const added: [number, string, RulePositions][] = [];
+    for (const atom of atoms) {
+      const rules = rulesOf(atom);
+      const key = keyOf(rules);
+      const id = this.#ids.get(atom);
+      if (id === undefined) added.push([atom, key, rules]);
+      else if ((keys.get(id) ?? key) === key) take(atom, id, key, rules);
+      else {
+        const parted = `${id} ${key}`;
+        if (!split.has(parted)) split.set(parted, this.#next++);
+        take(atom, split.get(parted)!, key, rules);
+      }
+    }
+    for (const [atom, key, rules] of added) take(atom, this.#byRules.get(key) ?? this.#next++, key, rules);
+    return isChanged;
+  }
+}
+
+const keyOf = (rules: RulePositions) =>
+  Buffer.from(rules.buffer, rules.byteOffset, rules.byteLength).toString('latin1');
+
+/** The rules that an atom has through any of its groups. */
+export function rulesOfAtom(
+  atoms: NumberSets,
+  atom: number,
+  rulesOfGroup: ReadonlyMap<number, RulePositions>,
+): RulePositions {
+  const groups = atoms.membersOf(atom).flatMap((group) => rulesOfGroup.get(group) ?? []);
+  if (groups.length === 1) return groups[0]!;
+  return Uint16Array.from(new Set(groups.flatMap((rules) => [...rules]))).sort();
+}
