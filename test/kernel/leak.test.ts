@@ -193,6 +193,7 @@ async function failToApply(t: Pick<Tap, 'rejects'>, change: Change, index: numbe
   const program = compileAll({ ...change, epoch: `broken ${index}` }, generation);
   const failed = stand.loader.applier.apply(broken(program, stage));
   await t.rejects(failed, { name: 'ApplyError', stage } satisfies Partial<ApplyError>);
+  stand.loader.startOver();
 }
 
 const describe = ({ src, dst, protocol, dstPort }: TestPacket) =>
@@ -227,7 +228,7 @@ t.test('no packet leaks and none is lost while policy changes', async (t) => {
     back: await stand.stations.internet.stream([...good.back, ...answers], PER_SECOND),
   };
   for (const [index, change] of changes.entries()) {
-    await stand.loader.load({ ...change, epoch: `change ${index}` });
+    await stand.loader.load(change);
     if (index % FAIL_EVERY === FAIL_EVERY - 1) await failToApply(t, change, index + 1);
     if (index % COLLECT_EVERY !== COLLECT_EVERY - 1) continue;
     await delay(COLLECT_MS);

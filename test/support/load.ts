@@ -59,7 +59,7 @@ export function compileAll({ interfaces = labInterfaces, ...input }: LoadInput, 
 /** Compiles for the lab's interfaces and applies programs in this namespace, each under the next generation. */
 export class Loader {
   readonly #connection = new NetlinkConnection(NETLINK_NETFILTER);
-  readonly #compiler: Compiler;
+  #compiler: Compiler;
   readonly kernel = new NftKernel(this.#connection);
   readonly applier = new Applier(this.kernel);
   generation = 0;
@@ -73,6 +73,11 @@ export class Loader {
     const parts = new Map([...groups].map(([name, members]) => [name, [sortPrefixes(members)]]));
     const { compiled } = this.#compiler.compile({ policy, groups: parts, excluded });
     await this.applier.apply(programOf(compiled, interfaces, this.generation));
+  }
+
+  /** After an application that failed: content comes under new names, as the product does it. */
+  startOver(): void {
+    this.#compiler = new Compiler(randomBytes(8).toString('hex'));
   }
 
   close(): void {

@@ -58,6 +58,12 @@ const grows = (map: NftMap): map is GrowingMap => 'grows' in map && map.grows ==
 type GrowingMap = Extract<NftMap, { grows?: boolean }>;
 type Grown = Map<bigint, MapElement<ElementData>>;
 
+/** Elements of one map that are in no program any more, and since when. */
+interface Withered {
+  readonly map: GrowingMap;
+  readonly elements: Map<bigint, { readonly element: MapElement<ElementData>; readonly sinceMs: number }>;
+}
+
 /** Cuts the loading of new content into transactions. Nothing in force refers to it before the switch. */
 function* loadBatches(
   program: Program,
@@ -75,8 +81,11 @@ function* loadBatches(
   for (const map of maps) batch.addMap(map);
   for (const chain of chains) batch.addRules(chain);
   for (const map of program.maps) {
+    if (!grows(map) || !present.maps.has(map.name)) continue;
     const known = grown.get(map.name);
-    if (!grows(map) || known === undefined) continue;
+    if (known === undefined) {
+      throw new Error(`map "${map.name}" is there with elements unknown, a map of another name was expected`);
+    }
     const added = (map.elements as readonly MapElement<ElementData>[]).filter(
       ({ first }) => !known.has(first),
     );
@@ -118,10 +127,10 @@ export class Applier {
   #inForce: TableContent | undefined;
   /** Elements of the maps that change in place, by map and key: those that are in the table. */
   #grown = new Map<string, Grown>();
-  /** When content left force, by its name; names of different kinds differ. Elements are named map and key. */
+  /** When content left force, by its name; names of different kinds differ. */
   readonly #retiredMs = new Map<string, number>();
   /** Elements that left force, by map. */
-  readonly #withered = new Map<GrowingMap, Grown>();
+  readonly #withered = new Map<string, Withered>();
 
   constructor(kernel: NftKernel) {
     this.#kernel = kernel;
@@ -185,7 +194,6 @@ export class Applier {
     } catch (cause) {
       if (stage !== 'load' && cause instanceof UnknownOutcomeError) this.#inForce = undefined;
       this.#grown.clear();
-      this.#withered.clear();
       this.#present = await this.#kernel.list();
       throw new ApplyError(stage, cause);
     }
@@ -205,15 +213,22 @@ export class Applier {
     const maps = garbage('maps');
     const counters = garbage('counters');
     const limits = garbage('limits');
+    const withered = [...this.#withered.values()]
+      .filter(({ map }) => this.#inForce!.maps.has(map.name))
+      .map(({ map, elements }) => ({
+        map,
+        due: [...elements.values()].filter(({ sinceMs }) => now - sinceMs >= ageMs),
+      }))
+      .filter(({ due }) => due.length > 0);
+    const gone = [...chains, ...maps, ...counters, ...limits];
+    if (gone.length + withered.length === 0) return this.#hasGarbage;
     const unbind = new Batch();
-    const gone: string[] = [...chains, ...maps, ...counters, ...limits];
-    for (const [map, elements] of this.#withered) {
-      if (!this.#inForce.maps.has(map.name)) continue;
-      const due = [...elements.values()].filter(({ first }) => isDue(elementName(map.name, first)));
-      unbind.deleteElements(map, due);
-      gone.push(...due.map(({ first }) => elementName(map.name, first)));
+    for (const { map, due } of withered) {
+      unbind.deleteElements(
+        map,
+        due.map(({ element }) => element),
+      );
     }
-    if (gone.length === 0) return this.#retiredMs.size > 0;
     for (const name of chains) unbind.flushChain(name);
     for (const name of maps) unbind.deleteMap(name);
     const remove = new Batch();
@@ -222,7 +237,11 @@ export class Applier {
     for (const name of limits) remove.deleteLimit(name);
     try {
       await this.#kernel.commit(unbind);
-      this.#forgetElements(gone, maps);
+      for (const { map, due } of withered) this.#forget(map.name, due);
+      for (const name of maps) {
+        this.#grown.delete(name);
+        this.#withered.delete(name);
+      }
       await this.#kernel.commit(remove);
     } catch (error) {
       this.#present = await this.#kernel.list();
@@ -236,23 +255,20 @@ export class Applier {
       limits: this.#present.limits.difference(new Set(limits)),
     };
     for (const name of gone) this.#retiredMs.delete(name);
-    return this.#retiredMs.size > 0;
+    return this.#hasGarbage;
   }
 
-  /** Elements that were deleted, by themselves or with their map. */
-  #forgetElements(gone: readonly string[], maps: readonly string[]): void {
-    const names = new Set(gone);
-    for (const name of maps) this.#grown.delete(name);
-    for (const [map, elements] of this.#withered) {
-      for (const key of [...elements.keys()]) {
-        const name = elementName(map.name, key);
-        if (!names.has(name)) continue;
-        elements.delete(key);
-        this.#grown.get(map.name)?.delete(key);
-        this.#retiredMs.delete(name);
-      }
-      if (elements.size === 0) this.#withered.delete(map);
+  get #hasGarbage(): boolean {
+    return this.#retiredMs.size + this.#withered.size > 0;
+  }
+
+  #forget(map: string, due: readonly { readonly element: MapElement<ElementData> }[]): void {
+    const elements = this.#withered.get(map)!.elements;
+    for (const { element } of due) {
+      elements.delete(element.first);
+      this.#grown.get(map)?.delete(element.first);
     }
+    if (elements.size === 0) this.#withered.delete(map);
   }
 
   /** Notes when content left force. */
@@ -270,23 +286,17 @@ export class Applier {
   #wither(program: Program, wanted: ReadonlyMap<string, Grown>): void {
     const now = performance.now();
     for (const map of program.maps.filter(grows)) {
-      const present = this.#grown.get(map.name) ?? new Map();
+      const present: Grown = this.#grown.get(map.name) ?? new Map();
       const elements = wanted.get(map.name)!;
-      const withered: Grown = new Map();
+      const before = this.#withered.get(map.name)?.elements;
+      const withered: Withered['elements'] = new Map();
       for (const [key, element] of present) {
-        const name = elementName(map.name, key);
-        if (elements.has(key)) this.#retiredMs.delete(name);
-        else {
-          withered.set(key, element);
-          if (!this.#retiredMs.has(name)) this.#retiredMs.set(name, now);
-        }
+        if (!elements.has(key)) withered.set(key, before?.get(key) ?? { element, sinceMs: now });
       }
       for (const [key, element] of elements) present.set(key, element);
       this.#grown.set(map.name, present);
-      for (const known of this.#withered.keys()) if (known.name === map.name) this.#withered.delete(known);
-      if (withered.size > 0) this.#withered.set(map, withered);
+      if (withered.size === 0) this.#withered.delete(map.name);
+      else this.#withered.set(map.name, { map, elements: withered });
     }
   }
 }
-
-const elementName = (map: string, key: bigint) => `${map} ${key}`;
