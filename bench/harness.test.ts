@@ -1,5 +1,5 @@
 import t from 'tap';
-import { type Contestant, race, short, shortSpread, spreadOf } from './harness.js';
+import { type Contestant, race, ratioOf, short, shortSpread, spreadOf } from './harness.js';
 import { ConsoleReport } from './report.js';
 
 t.test('spreads', async (t) => {
@@ -8,6 +8,7 @@ t.test('spreads', async (t) => {
   t.equal(spreadOf([7]).median, 7);
   t.throws(() => spreadOf([]), { message: 'there are no samples' });
   t.same([0.5, 12.34, 999, 1234, 2.5e6].map(short), ['0.50', '12.3', '999', '1.23k', '2.50M']);
+  t.same(ratioOf(spreadOf([6, 2, 8]), spreadOf([2, 2, 2])).samples, [3, 1, 4]);
   t.equal(shortSpread(spreadOf([1, 2, 3])), '2.00 (1.00–3.00)');
 });
 
@@ -52,5 +53,10 @@ t.test('a report prints tables, hides progress without a terminal, and keeps fig
   t.throws(() => report.figure('one', 2), { message: '"one" is given twice' });
   t.same(err, []);
   t.equal(out.join(''), '\ntitle\n       rate\n  a       1\n  bcd  1234\n');
-  t.same(report.result(), { name: 'demo', figures: { one: 1, many: 2 }, samples: { many: [1, 2, 9] } });
+  t.same(report.result(), {
+    name: 'demo',
+    figures: { one: 1, many: 2 },
+    intervals: { many: [1, 9] },
+    samples: { many: [1, 2, 9] },
+  });
 });

@@ -5,7 +5,10 @@ export interface Contestant {
   readonly work: () => number | Promise<number>;
 }
 
-/** Of the samples of one figure: the one in the middle, and how far they spread. */
+/**
+ * Of the samples of one figure: the one in the middle, and how far they spread. Five samples hold the true median
+ * between `low` and `high` with 94 % (1 - 2 / 2^5), seven with 98 %, whatever their distribution.
+ */
 export interface Spread {
   readonly median: number;
   readonly low: number;
@@ -48,10 +51,17 @@ export function spreadOf(samples: readonly number[]): Spread {
   return { median, low, high, samples };
 }
 
+/** How many times a contestant is as fast as another one, round by round: what slowed one slowed both. */
+export function ratioOf(rates: Spread, baseline: Spread): Spread {
+  return spreadOf(rates.samples.map((rate, round) => rate / baseline.samples[round]!));
+}
+
 /** Runs a job once and returns its result and the seconds that it took. */
-export function timed<Result>(job: () => Result): { readonly result: Result; readonly seconds: number } {
+export async function timed<Result>(
+  job: () => Result,
+): Promise<{ readonly result: Awaited<Result>; readonly seconds: number }> {
   const start = performance.now();
-  const result = job();
+  const result = await job();
   return { result, seconds: (performance.now() - start) / 1000 };
 }
 

@@ -39,8 +39,11 @@ async function main(): Promise<number> {
   const result = report.result();
   report.table(
     'Figures',
-    ['name', 'value'],
-    Object.entries(result.figures).map(([name, value]) => [name, value.toPrecision(4)]),
+    ['name', 'median', 'low', 'high'],
+    Object.entries(result.figures).map(([name, value]) => [
+      name,
+      ...[value, ...(result.intervals[name] ?? [])].map((number) => number.toPrecision(4)),
+    ]),
   );
   if (wanted.json !== undefined) await writeFile(wanted.json, `${JSON.stringify(result, null, 2)}\n`);
   return 0;

@@ -1,9 +1,10 @@
 import type { Report, Spread } from './harness.js';
 
-/** What `--json FILE` holds: the medians, and the samples that they are of. */
+/** What `--json FILE` holds: the medians, between which bounds they are, and the samples that they are of. */
 export interface BenchResult {
   readonly name: string;
   readonly figures: Readonly<Record<string, number>>;
+  readonly intervals: Readonly<Record<string, readonly [low: number, high: number]>>;
   readonly samples: Readonly<Record<string, readonly number[]>>;
 }
 
@@ -20,6 +21,7 @@ export class ConsoleReport implements Report {
   readonly #out: Output;
   readonly #err: Output;
   readonly #figures: Record<string, number> = {};
+  readonly #intervals: Record<string, readonly [number, number]> = {};
   readonly #samples: Record<string, readonly number[]> = {};
 
   constructor(name: string, out: Output, err: Output) {
@@ -48,11 +50,14 @@ export class ConsoleReport implements Report {
   figure(name: string, value: number | Spread): void {
     if (name in this.#figures) throw new Error(`Cannot report figure: "${name}" is given twice`);
     this.#figures[name] = typeof value === 'number' ? value : value.median;
-    if (typeof value !== 'number') this.#samples[name] = value.samples;
+    if (typeof value === 'number') return;
+    this.#intervals[name] = [value.low, value.high];
+    this.#samples[name] = value.samples;
   }
 
   /** All that was gathered so far. */
   result(): BenchResult {
-    return { name: this.#name, figures: this.#figures, samples: this.#samples };
+    const [name, figures] = [this.#name, this.#figures];
+    return { name, figures, intervals: this.#intervals, samples: this.#samples };
   }
 }

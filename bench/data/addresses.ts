@@ -1,4 +1,4 @@
-import type { Address } from 'sluice-gateway/net/address.js';
+import { type Address, addressToBytes } from 'sluice-gateway/net/address.js';
 import { BITS, type Family } from 'sluice-gateway/net/family.js';
 import type { Prefix } from 'sluice-gateway/net/prefix.js';
 import type { Random } from './random.js';
@@ -33,4 +33,15 @@ export function misses(
     if (!isHeld(address)) found.push(address);
   }
   return found;
+}
+
+/** One word an IPv4 address, four an IPv6 address, the most significant first; all addresses are of one family. */
+export function wordsOf(addresses: readonly Address[]): Uint32Array {
+  const width = addresses[0]?.family === 6 ? 4 : 1;
+  const words = new Uint32Array(width * addresses.length);
+  for (const [index, address] of addresses.entries()) {
+    const bytes = new DataView(addressToBytes(address).buffer);
+    for (let word = 0; word < width; word++) words[index * width + word] = bytes.getUint32(4 * word);
+  }
+  return words;
 }

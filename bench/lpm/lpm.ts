@@ -10,11 +10,14 @@ import {
   type Contestant,
   type Report,
   race,
+  ratioOf,
   type Spread,
   shortSpread,
   timed,
 } from '../harness.js';
+import { canCompile } from '../program.js';
 import { contestantsFor, type LpmContestant, type LpmTable, type Query } from './contestants.js';
+import { RTE_LPM, rteName } from './rte-lpm.js';
 
 const SEED = 20_270_131;
 const SIZES = { '1k': 1_000, '10k': 10_000, '100k': 100_000, '1M': 1_000_000 } as const;
@@ -43,7 +46,7 @@ function checkAnswers(
 ): readonly number[] {
   const ours = queries[0]!;
   return entries.map(({ contestant }, index) => {
-    const end = performance.now() + (contestant.chunk === 1 ? CHECK_MS : Number.POSITIVE_INFINITY);
+    const end = performance.now() + (contestant.slow ? CHECK_MS : Number.POSITIVE_INFINITY);
     let at = 0;
     for (; at < addresses.length && (at === 0 || performance.now() < end); at++) {
       const expected = contestant.answers === 'longest' ? ours.answer(at) : Number(ours.answer(at) >= 0);
@@ -56,17 +59,6 @@ function checkAnswers(
   });
 }
 
-function worker({ contestant: { name, chunk } }: Entry, query: Query): Contestant {
-  let at = 0;
-  const work = () => {
-    if (at + chunk > ADDRESSES) at = 0;
-    query.sum(at, at + chunk);
-    at += chunk;
-    return chunk;
-  };
-  return { name, work };
-}
-
 type Kind = 'match' | 'miss';
 const KINDS: readonly Kind[] = ['match', 'miss'];
 
@@ -76,17 +68,19 @@ interface Table {
   readonly sizeName: SizeName;
 }
 
-function buildAll(
+async function buildAll(
   prefixes: readonly Prefix[],
   family: Family,
   progress: (text: string) => void,
-): readonly Entry[] {
-  const able = contestantsFor(family).filter(({ sizeMax }) => prefixes.length <= sizeMax);
-  return able.map((contestant) => {
+): Promise<readonly Entry[]> {
+  const entries: Entry[] = [];
+  for (const contestant of contestantsFor(family)) {
+    if (prefixes.length > contestant.sizeMax) continue;
     progress(`building ${contestant.name}`);
-    const { result, seconds } = timed(() => contestant.build(prefixes));
-    return { contestant, table: result, buildSeconds: seconds };
-  });
+    const { result: table, seconds } = await timed(() => contestant.build(prefixes));
+    entries.push({ contestant, table, buildSeconds: table.buildSeconds ?? seconds });
+  }
+  return entries;
 }
 
 async function raceTable(report: Report, { shape, family, sizeName }: Table): Promise<void> {
@@ -96,7 +90,7 @@ async function raceTable(report: Report, { shape, family, sizeName }: Table): Pr
   const size = SIZES[sizeName];
   const prefixes = makePrefixes(shape, family, size, SEED);
   const random = seededRandom(SEED + size);
-  const entries = buildAll(prefixes, family, progress);
+  const entries = await buildAll(prefixes, family, progress);
   const held = PrefixTrie.build(prefixes);
   const addresses: Readonly<Record<Kind, readonly Address[]>> = {
     match: hits(prefixes, ADDRESSES, random),
@@ -106,15 +100,16 @@ async function raceTable(report: Report, { shape, family, sizeName }: Table): Pr
   const rates: Record<Kind, readonly Spread[]> = { match: [], miss: [] };
   const checked: Record<Kind, readonly number[]> = { match: [], miss: [] };
   for (const kind of KINDS) {
-    const queries = entries.map(({ table }) => table.query(addresses[kind]));
+    const queries = await Promise.all(entries.map(({ table }) => table.query(addresses[kind])));
     progress(`checking ${kind}`);
     checked[kind] = checkAnswers(entries, queries, addresses[kind]);
     progress(`racing ${kind}`);
     rates[kind] = await race(
-      entries.map((entry, index) => worker(entry, queries[index]!)),
+      entries.map(({ contestant: { name } }, index): Contestant => ({ name, work: queries[index]!.turn })),
       RACE,
     );
   }
+  for (const { table } of entries) await table.close?.();
   report.table(
     label,
     ['', 'match, lookups/s', 'miss, lookups/s', 'build, s', 'bytes/prefix', 'answers checked'],
@@ -135,7 +130,7 @@ async function raceTable(report: Report, { shape, family, sizeName }: Table): Pr
 
 /**
  * Names are completed by what differs from realistic IPv4: `lookupsPerSecond1MOverlapping6`. Where no size is
- * named, 1M is meant: `ratioBlockList`.
+ * named, 1M is meant: `ratioBlockList`; or with rte_lpm6 100k, the most that it is raced with: `ratioRteLpm6`.
  */
 function reportFigures(
   report: Report,
@@ -149,11 +144,19 @@ function reportFigures(
   const rateOf = (name: string) =>
     rates.match[entries.findIndex(({ contestant }) => contestant.name === name)];
   const ours = rates.match[0]!;
+  const batch = rateOf('sluice trie, in batches');
+  const ratio = (name: string, rate: Spread | undefined, baseline: Spread | undefined) => {
+    if (rate !== undefined && baseline !== undefined) report.figure(name, ratioOf(rate, baseline));
+  };
   report.figure(`lookupsPerSecond${sized}`, ours);
   report.figure(`missesPerSecond${sized}`, rates.miss[0]!);
-  const batch = rateOf('sluice trie, in batches');
   if (batch !== undefined) report.figure(`batchLookupsPerSecond${sized}`, batch);
-  report.figure(`ratioBlockList${suffix}`, ours.median / rateOf('net.BlockList')!.median);
+  ratio(`ratioBlockList${suffix}`, ours, rateOf('net.BlockList'));
+  const rte = rteName(family);
+  const rteSuffix = family === 6 && sizeName === '100k' ? variant : suffix;
+  ratio(`ratioRteLpm${rteSuffix}`, ours, rateOf(rte));
+  ratio(`ratioRteLpmBatch${rteSuffix}`, batch, rateOf(rte));
+  ratio(`ratioRteLpmBulk${rteSuffix}`, batch ?? ours, rateOf(`${rte}, in bulk`));
   report.figure(`bytesPerPrefix${suffix}`, entries[0]!.table.bytes! / SIZES[sizeName]);
   report.figure(`buildSeconds${suffix}`, entries[0]!.buildSeconds);
 }
@@ -162,6 +165,7 @@ export const lpm: Bench = {
   question: 'How fast is longest-prefix match, and what does it weigh?',
   run: async (report) => {
     const { rounds, turnMs } = RACE;
+    if (!canCompile(RTE_LPM)) report.note(`Without rte_lpm: ${RTE_LPM.debianPackage} is not installed`);
     report.note(`Node ${process.version}, seed ${SEED}, ${ADDRESSES} addresses of each kind`);
     report.note(`${rounds} rounds of ${turnMs} ms: the median, then the lowest and the highest`);
     for (const family of FAMILIES) {
