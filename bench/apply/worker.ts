@@ -3,38 +3,54 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
-import { Applier } from 'sluice-gateway/nft/apply.js';
-import { Batch } from 'sluice-gateway/nft/batch.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
-import { printProgram } from 'sluice-gateway/nft/print.js';
-import type { Program } from 'sluice-gateway/nft/program.js';
-import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
-import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import { makePrefixes } from '../data/prefixes.js';
+import { timed } from '../harness.js';
+import { settledKernelBytes } from '../kernel-memory.js';
+import { runFloor, writeFloorFile } from './floor.js';
+import {
+  clearTable,
+  compileOurs,
+  elementMaps,
+  intervalsOf,
+  type OurProgram,
+  ourLoader,
+  printOurs,
+} from './ours.js';
 
-/** What one run of the worker found, as JSON on standard output. */
+/** What the worker is to do, as JSON in its one argument. */
+export interface ApplyJob {
+  readonly prefixes: number;
+  readonly rounds: number;
+  /** Compares what was loaded, by listing it, which is quadratic. */
+  readonly check: boolean;
+  /** The compiled floor.c, where there is one. */
+  readonly floor: string | undefined;
+}
+
+/** What it found, as JSON on standard output. Seconds are one a round, the contestants having taken turns. */
 export interface ApplyResult {
   readonly intervals: number;
+  readonly maps: number;
   readonly compileSeconds: number;
-  /** One a round, the contestants having taken turns. */
   readonly oursSeconds: readonly number[];
   readonly nftSeconds: readonly number[];
+  readonly floorSeconds: readonly number[];
 }
 
 const SEED = 20_270_131;
 const GROUPS = 4;
-const interfaces = { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false };
 
 /** A policy of a few rules over groups that share the prefixes between them, as a program. */
-function makeProgram(prefixCount: number): { program: Program; seconds: number } {
+function makeProgram(prefixCount: number): OurProgram {
   const prefixes = makePrefixes('realistic', 4, prefixCount, SEED);
   const names = Array.from({ length: GROUPS }, (_, index) => `feed ${index}`);
   const groups = new Map(
     names.map((name, index) => [name, prefixes.filter((_, at) => at % GROUPS === index)]),
   );
-  const policy = policyInForce(
-    {
-      rules: names.map((name, priority) => ({
+  const rules = names.map(
+    (name, priority) =>
+      ({
         name: `to ${name}`,
         priority,
         action: 'PERMIT',
@@ -44,14 +60,9 @@ function makeProgram(prefixCount: number): { program: Program; seconds: number }
         portRanges: [{ lo: 443, hi: 443 }],
         logging: false,
         enforcement: 'ENFORCE',
-      })),
-      defaultAction: { action: 'DENY', logging: false },
-    },
-    new Date(0),
+      }) as const,
   );
-  const start = performance.now();
-  const program = programOf(compilePolicy({ policy, groups, excluded: [], epoch: '' }), interfaces, 1);
-  return { program, seconds: (performance.now() - start) / 1000 };
+  return compileOurs({ rules, defaultAction: { action: 'DENY', logging: false } }, groups, '');
 }
 
 function nft(...args: string[]): string {
@@ -60,41 +71,60 @@ function nft(...args: string[]): string {
   return stdout.toString();
 }
 
-async function measure(job: () => Promise<unknown> | unknown): Promise<number> {
-  const start = performance.now();
-  await job();
-  return (performance.now() - start) / 1000;
+/** What nft lists of the maps by these names. */
+function listMaps(names: ReadonlySet<string>): string {
+  const blocks = nft('list', 'table', 'inet', 'sluice').split(/^(?=\tmap )/m);
+  return blocks
+    .filter((block) => names.has(block.split(' ')[1]!))
+    .map((block) => block.slice(0, block.indexOf('\n\t}')))
+    .join('\n');
 }
 
-/** `worker.js PREFIXES ROUNDS check|trust`, in a network namespace of its own. */
-const [prefixCount, rounds, mode] = process.argv.slice(2) as [string, string, string];
-const { program, seconds: compileSeconds } = makeProgram(Number(prefixCount));
-const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
-const file = join(folder, 'program.nft');
-const connection = new NetlinkConnection(NETLINK_NETFILTER);
-const kernel = new NftKernel(connection);
-const oursSeconds: number[] = [];
-const nftSeconds: number[] = [];
-const clear = () => kernel.commit(new Batch().addTable().deleteTable());
-try {
-  writeFileSync(file, printProgram(program));
-  for (let round = 0; round < Number(rounds); round++) {
-    oursSeconds.push(await measure(() => new Applier(kernel).apply(program)));
-    const ours = mode === 'check' ? nft('list', 'table', 'inet', 'sluice') : '';
-    await clear();
-    nftSeconds.push(await measure(() => nft('-f', file)));
-    if (mode === 'check' && ours !== nft('list', 'table', 'inet', 'sluice')) {
-      throw new Error('Cannot race: what we load is not what nft loads');
+async function run({ prefixes, rounds, check, floor }: ApplyJob, folder: string): Promise<ApplyResult> {
+  const { result: program, seconds: compileSeconds } = await timed(() => makeProgram(prefixes));
+  const maps = elementMaps(program);
+  const text = join(folder, 'program.nft');
+  const elements = join(folder, 'elements');
+  writeFileSync(text, printOurs(program));
+  writeFloorFile(elements, maps);
+  const names = new Set(maps.map(({ name }) => name));
+  const connection = new NetlinkConnection(NETLINK_NETFILTER);
+  const kernel = new NftKernel(connection);
+  const contestants = [
+    async () => (await timed(() => ourLoader(kernel).load(program))).seconds,
+    async () => (await timed(() => nft('-f', text))).seconds,
+    ...(floor === undefined ? [] : [() => runFloor(floor, elements)]),
+  ];
+  const seconds = contestants.map((): number[] => []);
+  try {
+    for (let round = 0; round < rounds; round++) {
+      const listed = new Set<string>();
+      for (const [index, contestant] of contestants.entries()) {
+        seconds[index]!.push(await contestant());
+        if (check) listed.add(listMaps(names));
+        await clearTable(kernel);
+        await settledKernelBytes();
+      }
+      if (listed.size > 1) throw new Error('Cannot race: what the contestants load is not the same');
     }
-    await clear();
+  } finally {
+    connection.close();
   }
+  const [oursSeconds, nftSeconds, floorSeconds] = seconds;
+  return {
+    intervals: intervalsOf(program),
+    maps: maps.length,
+    compileSeconds,
+    oursSeconds: oursSeconds!,
+    nftSeconds: nftSeconds!,
+    floorSeconds: floorSeconds ?? [],
+  };
+}
+
+/** `worker.js JOB`, in a network namespace of its own. */
+const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+try {
+  process.stdout.write(`${JSON.stringify(await run(JSON.parse(process.argv[2]!) as ApplyJob, folder))}\n`);
 } finally {
   rmSync(folder, { recursive: true });
-  connection.close();
 }
-const intervals = program.maps
-  .filter((map) => map.interval)
-  .reduce((sum, map) => sum + map.elements.length, 0);
-process.stdout.write(
-  `${JSON.stringify({ intervals, compileSeconds, oursSeconds, nftSeconds } satisfies ApplyResult)}\n`,
-);
