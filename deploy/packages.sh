@@ -1,10 +1,15 @@
 #!/bin/sh
-# Installs the Debian packages that the quickstart, or with --tests the tests and benchmarks, need, and says which.
+# Installs the Debian packages that the quickstart, or with --tests the tests, with --bench the benchmarks, need, and
+# says which.
 # With everything there it does nothing, and needs no privileges.
 set -eu
 
 need="gcc libc6-dev iproute2 procps"
-[ "${1:-}" = --tests ] && need="$need nftables conntrack tcpdump python3 python3-boto3"
+case "${1:-}" in
+  --tests) need="$need nftables conntrack tcpdump python3 python3-boto3" ;;
+  # The libraries of those that ours are measured against: DPDK's rte_lpm, libmnl.
+  --bench) need="$need nftables pkg-config libdpdk-dev libmnl-dev" ;;
+esac
 
 missing=""
 for package in $need; do
