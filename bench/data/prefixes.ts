@@ -7,7 +7,7 @@ import { type Random, seededRandom } from './random.js';
 export type Shape = 'realistic' | 'overlapping';
 
 /** A random prefix of the given length inside another one. */
-function within(outer: Prefix, length: number, random: Random): Prefix {
+export function within(outer: Prefix, length: number, random: Random): Prefix {
   const hostBits = BITS[outer.family] - outer.length;
   return prefixOf({ family: outer.family, value: outer.value | random.bits(hostBits) }, length);
 }
@@ -28,12 +28,13 @@ const CLOUDS: Readonly<Record<Family, readonly Prefix[]>> = {
 };
 
 /** Networks that send abuse, as a feed would know them: what it lists lies close together. */
-function neighbourhoods(family: Family, random: Random): Prefix[] {
+export function neighbourhoods(family: Family, random: Random): Prefix[] {
   const length = family === 4 ? 16 : 32;
   return Array.from({ length: 6000 }, () => within(everything[family], length, random));
 }
 
-function feedEntry(family: Family, near: readonly Prefix[], random: Random): Prefix {
+/** A host, a /24 or the like (IPv6: a /64), most of them `near` others. */
+export function feedEntry(family: Family, near: readonly Prefix[], random: Random): Prefix {
   const inside = random.below(4) > 0 ? random.pick(near) : everything[family];
   const kind = random.below(10);
   if (family === 4) return within(inside, kind < 6 ? 32 : kind < 9 ? 24 : 20 + random.below(10), random);
@@ -45,7 +46,8 @@ function subnet(family: Family, random: Random): Prefix {
   return within(CLOUDS[6][random.below(3)]!, random.below(3) > 0 ? 64 : 56, random);
 }
 
-function cloudRange(family: Family, random: Random): Prefix {
+/** A range inside one of the blocks of cloud providers. */
+export function cloudRange(family: Family, random: Random): Prefix {
   return within(random.pick(CLOUDS[family]), (family === 4 ? 14 : 40) + random.below(12), random);
 }
 
@@ -58,7 +60,8 @@ function realistic(family: Family, random: Random): () => Prefix {
   };
 }
 
-function overlapping(family: Family, random: Random): () => Prefix {
+/** Any address, with any length that is not a short one. */
+export function overlapping(family: Family, random: Random): () => Prefix {
   return () =>
     within(everything[family], (family === 4 ? 16 : 20) + random.below(family === 4 ? 17 : 109), random);
 }
