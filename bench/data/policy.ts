@@ -195,7 +195,9 @@ function share(groups: readonly Group[], members: readonly Members[], part: numb
   for (const [index, { kind }] of groups.entries()) {
     const first = groups.findIndex((group) => group.kind === kind);
     const last = groups.findLastIndex((group) => group.kind === kind);
-    const from = own[first + random.below(last - first + 1)]!;
+    if (first === last) continue;
+    const step = 1 + random.below(last - first);
+    const from = own[first + ((index - first + step) % (last - first + 1))]!;
     const { keys4, keys6 } = members[index]!;
     const count = (keys: readonly unknown[]) => Math.round(part * keys.length);
     if (from.keys4.length > 0) for (let n = count(keys4); n > 0; n--) keys4.push(random.pick(from.keys4));
