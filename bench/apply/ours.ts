@@ -6,7 +6,7 @@ import { Applier } from 'sluice-gateway/nft/apply.js';
 import { Batch } from 'sluice-gateway/nft/batch.js';
 import type { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import { printProgram } from 'sluice-gateway/nft/print.js';
-import type { KeyType, MarkMap, Program } from 'sluice-gateway/nft/program.js';
+import type { AddressMap, NumberMap, Program } from 'sluice-gateway/nft/program.js';
 import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
@@ -50,16 +50,11 @@ export function clearTable(kernel: NftKernel): Promise<void> {
 export const printOurs = (program: OurProgram): string => printProgram(program);
 
 /** A map from keys to marks, for another loader to load the same. */
-export interface ElementMap {
-  readonly name: string;
-  readonly key: KeyType;
-  readonly interval: boolean;
-  readonly elements: MarkMap['elements'];
-}
+export type ElementMap = NumberMap | AddressMap;
 
 /** The maps to marks: all that grows with prefixes. Maps to verdicts are left out, since they need the chains. */
 export function elementMaps(program: OurProgram): readonly ElementMap[] {
-  return program.maps.filter((map) => map.data === 'mark');
+  return program.maps.filter((map): map is ElementMap => map.data === 'mark' || map.data === 'classid');
 }
 
 export function intervalsOf(program: OurProgram): number {

@@ -20,6 +20,7 @@ function snapshotOf(...rules: PolicyRule[]): Snapshot {
     revision,
     createdAt: '2026-11-01T00:00:00Z',
     policy: { rules, defaultAction: { action: 'DENY', logging: false } },
+    policyDigest: '',
     groups: [
       { name: 'a', resolved: true, parts: [prefixes('10.0.1.0/24')] },
       { name: 'b', resolved: true, parts: [prefixes('10.20.0.0/16')] },

@@ -80,6 +80,8 @@ export class Reconciler {
   #stopped = false;
   #running: Promise<void> | undefined;
   #expiry: NodeJS.Timeout | undefined;
+  /** When the next rule that is in force expires. */
+  #expires: Date | undefined;
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -211,7 +213,7 @@ export class Reconciler {
       }
       const snapshot = this.#wanted;
       this.#tried = snapshot;
-      const policy = snapshot === undefined ? noPolicy : policyInForce(snapshot.policy, now(), this.#numbers);
+      const policy = this.#policyOf(snapshot, now());
       if (!this.#isInForce(snapshot, policy)) {
         const applied = await this.#apply(policy, this.#compile(snapshot, policy));
         this.#applied = { ...applied, snapshot };
@@ -232,6 +234,15 @@ export class Reconciler {
   async #generationsInUse(): Promise<ReadonlySet<number>> {
     const carried = await this.#options.generationsInUse();
     return this.#applied === undefined ? carried : new Set(carried).add(this.#applied.generation);
+  }
+
+  /** The same object as in force, where the same rules are. */
+  #policyOf(snapshot: Snapshot | undefined, now: Date): PolicyInForce {
+    if (snapshot === undefined) return noPolicy;
+    const applied = this.#applied;
+    const isSame =
+      applied?.snapshot?.policy === snapshot.policy && (this.#expires === undefined || now < this.#expires);
+    return isSame ? applied!.policy : policyInForce(snapshot.policy, now, this.#numbers);
   }
 
   /** What was refused for its size left what is in force as it was; only the compiler went on. */
@@ -275,6 +286,7 @@ export class Reconciler {
     clearTimeout(this.#expiry);
     const now = this.#options.now();
     const next = snapshot === undefined ? undefined : nextExpiry(snapshot.policy, now);
+    this.#expires = next;
     if (next === undefined) return;
     const ms = Math.min(next.getTime() - now.getTime(), TIMER_MS_MAX);
     this.#expiry = setTimeout(() => this.#touch(), ms);

@@ -27,6 +27,7 @@ function snapshotOf({ content }: Wanted): Snapshot {
     revision: 0,
     createdAt: new Date().toISOString(),
     policy: content.policy,
+    policyDigest: '',
     groups: content.groups.map(({ name, resolved, prefixes }) => ({ name, resolved, parts: [prefixes] })),
     inventory: {
       functions: content.inventory.functions.map((one) => ({

@@ -31,8 +31,15 @@ export class Classes {
     return id;
   }
 
-  /** Assigns classes under a new policy or to a new set of atoms. Gives whether any atom changed its class. */
-  assign(atoms: readonly number[], rulesOf: (atom: number) => RulePositions): boolean {
+  /**
+   * Assigns classes under a new policy or to a new set of atoms. Gives whether any atom changed its class. Of new
+   * classes those get neighbouring numbers that have the same broad rules, which are alike for most of the other side.
+   */
+  assign(
+    atoms: readonly number[],
+    rulesOf: (atom: number) => RulePositions,
+    isBroad: (position: number) => boolean,
+  ): boolean {
     this.#byRules.clear();
     this.#rules.clear();
     const keys = new Map<number, string>();
@@ -58,9 +65,18 @@ export class Classes {
         take(atom, split.get(parted)!, key, rules);
       }
     }
+    added.sort(
+      ([, , a], [, , b]) => compareRules(a.filter(isBroad), b.filter(isBroad)) || compareRules(a, b),
+    );
     for (const [atom, key, rules] of added) take(atom, this.#byRules.get(key) ?? this.#next++, key, rules);
     return isChanged;
   }
+}
+
+function compareRules(a: RulePositions, b: RulePositions): number {
+  const most = Math.min(a.length, b.length);
+  for (let index = 0; index < most; index++) if (a[index] !== b[index]) return a[index]! - b[index]!;
+  return a.length - b.length;
 }
 
 const keyOf = (rules: RulePositions) =>

@@ -180,12 +180,21 @@ export class Compiler {
   #shardCount = 0;
   #policy: PolicyInForce | undefined;
   #policyText = '';
+  #texts: readonly string[] = [];
+  #universalText = '';
+  /** By rule position: whether the rule matches every address of the other side. */
+  #isBroad: Readonly<Record<SideName, readonly boolean[]>> = { src: [], dst: [] };
+  /** By rule position: whether no rule behind it can be reached, where it matches at all. */
+  #endsList: readonly boolean[] = [];
   #rulesOfGroup: Readonly<Record<SideName, ReadonlyMap<number, RulePositions>>> = {
     src: new Map(),
     dst: new Map(),
   };
   #excluded = '';
   #compiled: CompiledPolicy | undefined;
+  /** Those of the program, kept up to date with edits. */
+  #maps: NftMap[] = [];
+  #mapIndexes: ReadonlyMap<string, number> = new Map();
 
   /** `epoch` is part of every content name: another compiler's leftovers are never taken for this one's. */
   constructor(epoch: string) {
@@ -208,13 +217,7 @@ export class Compiler {
   /** Throws PolicyTooLargeError. */
   compile({ policy, groups, excluded }: PolicyInput): Compilation {
     const before = this.#policy;
-    const texts = policy.rules.map(textOf);
-    const uses = JSON.stringify(policy.rules.map(({ rule }) => [rule.src, rule.dst]));
-    const policyText = JSON.stringify([texts, uses, policy.byDefault]);
-    const isSamePolicy = this.#compiled !== undefined && policyText === this.#policyText;
-    this.#policy = policy;
-    this.#policyText = policyText;
-    if (!isSamePolicy) this.#rulesOfGroup = this.#rulesByGroup(policy);
+    const isSamePolicy = this.#takePolicy(policy, groups);
     const members = this.#updateMembers(policy, groups, excluded);
     const effect = bothEffects(
       members.effect,
@@ -223,11 +226,37 @@ export class Compiler {
     if (effect.grants && policy.rules.length > POLICY_LIMITS.rulesMax) {
       throw new PolicyTooLargeError('rulesMax', policy.rules.length);
     }
-    const changes = this.#cutSides(members.changes);
+    const changes = this.#cutSides(members.changes, isSamePolicy);
     const edits = isSamePolicy ? this.#editsOf(changes) : undefined;
     if (edits !== undefined) return { compiled: this.#compiled!, edits, effect };
-    this.#compiled = this.#compileAll(policy, texts, effect);
+    this.#compiled = this.#compileAll(policy, effect);
     return { compiled: this.#compiled, edits: undefined, effect };
+  }
+
+  /** Whether it is the same policy as before: the same objects, or with the same content. */
+  #takePolicy(policy: PolicyInForce, groups: GroupParts): boolean {
+    const universal = [...this.#groupNumbers.keys()].filter((name) => isUniversal(groups.get(name)));
+    const universalText = universal.join('\n');
+    const isSameUniversal = universalText === this.#universalText;
+    this.#universalText = universalText;
+    if (this.#compiled !== undefined && policy === this.#policy && isSameUniversal) return true;
+    this.#policy = policy;
+    const texts = policy.rules.map(textOf);
+    const sides = policy.rules.map(({ rule }) => [rule.src, rule.dst]);
+    const text = JSON.stringify([texts, sides, policy.byDefault]);
+    if (this.#compiled !== undefined && text === this.#policyText && isSameUniversal) return true;
+    this.#texts = texts;
+    this.#policyText = text;
+    this.#rulesOfGroup = this.#rulesByGroup(policy);
+    const isBroad = (names: readonly string[]) => names.some((name) => isUniversal(groups.get(name)));
+    this.#isBroad = {
+      src: policy.rules.map(({ rule }) => isBroad(rule.dst)),
+      dst: policy.rules.map(({ rule }) => isBroad(rule.src)),
+    };
+    this.#endsList = policy.rules.map(
+      ({ enforced, rule }) => enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0,
+    );
+    return false;
   }
 
   #groupNumber(name: string): number {
@@ -285,13 +314,18 @@ export class Compiler {
   }
 
   /** Cuts what changed anew. Undefined for a side that was cut wholly. */
-  #cutSides(changes: readonly MembersChange[]): Record<SideName, readonly ShardChange[] | undefined> {
+  #cutSides(
+    changes: readonly MembersChange[],
+    isSamePolicy: boolean,
+  ): Record<SideName, readonly ShardChange[] | undefined> {
     const blocks = touchedBlocks(changes);
     const touched = blocks[4].length + blocks[6].length;
     const cutSide = (name: SideName): readonly ShardChange[] | undefined => {
       const side = this.#sides[name];
-      const used = new Set(this.#rulesOfGroup[name].keys());
-      const isSameUse = this.#compiled !== undefined && used.symmetricDifference(side.usedGroups).size === 0;
+      const used = isSamePolicy ? side.usedGroups : new Set(this.#rulesOfGroup[name].keys());
+      const isSameUse =
+        isSamePolicy ||
+        (this.#compiled !== undefined && used.symmetricDifference(side.usedGroups).size === 0);
       if (isSameUse && touched <= TOUCHED_BLOCKS_MAX) {
         return FAMILIES.flatMap((family) => side.sweepBlocks(this.#members.trees[family], blocks[family]));
       }
@@ -329,14 +363,8 @@ export class Compiler {
       this.#shards.delete(before);
       this.#shards.set(shard, { ...content, map });
     }
-    if (edits.length > 0) this.#compiled = this.#withEdited(edits);
+    for (const { map } of edits) this.#maps[this.#mapIndexes.get(map.name)!] = map;
     return edits;
-  }
-
-  #withEdited(edits: readonly MapEdit[]): CompiledPolicy {
-    const edited = new Map<string, NftMap>(edits.map(({ map }) => [map.name, map]));
-    const { maps, ...rest } = this.#compiled!;
-    return { ...rest, maps: maps.map((map) => edited.get(map.name) ?? map) };
   }
 
   /** The class of each stretch; undefined where the program in force has no class for one. */
@@ -352,15 +380,24 @@ export class Compiler {
   }
 
   #rulesOf(name: SideName, atom: number): RulePositions {
-    return rulesOfAtom(this.#sides[name].atoms, atom, this.#rulesOfGroup[name]);
+    const rules = rulesOfAtom(this.#sides[name].atoms, atom, this.#rulesOfGroup[name]);
+    // Behind a rule that decides everything for every address of the other side, nothing tells classes apart.
+    const end = rules.findIndex(
+      (position) => this.#endsList[position] === true && this.#isBroad[name][position] === true,
+    );
+    return end < 0 ? rules : rules.subarray(0, end + 1);
   }
 
-  #compileAll(policy: PolicyInForce, texts: readonly string[], effect: Effect): CompiledPolicy {
+  #compileAll(policy: PolicyInForce, effect: Effect): CompiledPolicy {
     const refuseOver = (limit: keyof typeof POLICY_LIMITS, found: number) => {
       if (effect.grants && found > POLICY_LIMITS[limit]) throw new PolicyTooLargeError(limit, found);
     };
     for (const name of SIDES) {
-      this.#classes[name].assign(this.#sides[name].liveAtoms(), (atom) => this.#rulesOf(name, atom));
+      this.#classes[name].assign(
+        this.#sides[name].liveAtoms(),
+        (atom) => this.#rulesOf(name, atom),
+        (position) => this.#isBroad[name][position]!,
+      );
       refuseOver('classesMax', this.#classes[name].live.size);
     }
     const { src, dst } = this.#classes;
@@ -368,7 +405,7 @@ export class Compiler {
 
     const chains = new Map<string, Chain>();
     const maps = new Map<string, NftMap>();
-    const rows = this.#rows(policy, texts);
+    const rows = this.#rows(policy);
     const lists = new Set(rows.flatMap(({ lists }) => lists));
     refuseOver('listsMax', lists.size);
     this.#lists.keep(lists);
@@ -426,10 +463,12 @@ export class Compiler {
       logLimits: grown('log_limits', 'limit', marked(logging, 'logLimit')),
       suppressed: grown('suppressed', 'counter', marked(logging, 'suppressed')),
     };
+    this.#maps = [...maps.values()];
+    this.#mapIndexes = new Map(this.#maps.map(({ name }, index) => [name, index]));
     return {
       top,
       chains: [...chains.values()],
-      maps: [...maps.values()],
+      maps: this.#maps,
       counters: [
         ...DROP_COUNTERS,
         ...counting.map((rule) => ruleObjects(rule).decided),
@@ -440,16 +479,13 @@ export class Compiler {
   }
 
   /** Source class by source class, the lists of all destination classes. */
-  #rows(policy: PolicyInForce, texts: readonly string[]) {
+  #rows(policy: PolicyInForce) {
     const sources = [...this.#classes.src.live].sort(([a], [b]) => a - b);
     const destinations = [...this.#classes.dst.live].sort(([a], [b]) => a - b);
-    const endsList = policy.rules.map(
-      ({ enforced, rule }) => enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0,
-    );
     const { lists, listOf } = pairLists(
       sources.map(([, rules]) => rules),
       destinations.map(([, rules]) => rules),
-      endsList,
+      this.#endsList,
     );
     const byDefault = JSON.stringify(policy.byDefault);
     const contents = new Map<number, ListContent>();
@@ -457,7 +493,7 @@ export class Compiler {
       let content = contents.get(list);
       if (content === undefined) {
         const positions = lists.positionsOf(list);
-        const key = `${positions.map((position) => texts[position]).join('\n')}\n${byDefault}`;
+        const key = `${positions.map((position) => this.#texts[position]).join('\n')}\n${byDefault}`;
         content = this.#lists.contentOf(
           key,
           positions.map((position) => policy.rules[position]!),
@@ -577,6 +613,13 @@ export class Compiler {
     this.#shards.set(shard, content);
     return content;
   }
+}
+
+/** Whether a group holds every address but the gateway's own. Prefixes ascend, the shortest of an address first. */
+function isUniversal(parts: readonly (readonly Prefix[])[] | undefined): boolean {
+  const holds = (family: Family) =>
+    parts?.some((part) => part.find((prefix) => prefix.family === family)?.length === 0) === true;
+  return holds(4) && holds(6);
 }
 
 /** Source classes are kept in the priority, where they need no kind. */

@@ -16,6 +16,8 @@ export interface MembersChange {
   readonly removed: readonly Prefix[];
 }
 
+const NO_CHANGE: MembersChange = { added: [], removed: [] };
+
 /** What two ascending lists don't have in common. */
 function differ(before: readonly Prefix[], after: readonly Prefix[]): MembersChange {
   const added: Prefix[] = [];
@@ -40,7 +42,8 @@ export class Members {
   set(group: number, parts: readonly (readonly Prefix[])[]): MembersChange {
     const before = this.#parts.get(group) ?? [];
     this.#parts.set(group, parts);
-    if (before === parts) return { added: [], removed: [] };
+    const isSame = before.length === parts.length && before.every((part, index) => part === parts[index]);
+    if (isSame) return NO_CHANGE;
     const kept = new Set(before);
     const now = new Set(parts);
     const change = differ(

@@ -30,7 +30,9 @@ export interface SnapshotGroup {
 export interface Snapshot {
   readonly revision: number;
   readonly createdAt: string;
+  /** The same object as in the snapshot read before, where the policy is the same. */
   readonly policy: Policy;
+  readonly policyDigest: string;
   readonly groups: readonly SnapshotGroup[];
   readonly inventory: InventoryBody;
   /** The manifest and bodies as they were read, to be kept as the last good ones. */
@@ -98,6 +100,16 @@ function checkDuplicates(names: readonly string[], what: string): void {
     if (seen.has(name)) throw refuse(`two ${what} are called ${JSON.stringify(name)}`);
     seen.add(name);
   }
+}
+
+function parsePolicy(bytes: Uint8Array): Policy {
+  const body = parseAs(policyBodySchema, bytes, 'the policy');
+  const policy = { ...body, rules: body.rules.toSorted((a, b) => a.priority - b.priority) } as Policy;
+  checkDuplicates(
+    policy.rules.map((rule) => rule.name),
+    'rules',
+  );
+  return policy;
 }
 
 /** What the client should have refused already; its word is not taken for it. */
@@ -203,7 +215,7 @@ function checkOrder(before: Prefix, after: Prefix, what: string): void {
  */
 export async function readSnapshot(
   folder: string,
-  before?: Pick<Snapshot, 'bodies' | 'parts'>,
+  before?: Pick<Snapshot, 'bodies' | 'parts' | 'policy' | 'policyDigest'>,
 ): Promise<Snapshot> {
   const manifestBytes = await readBounded(join(folder, MANIFEST_FILE), SNAPSHOT_LIMITS.manifestBytesMax);
   const manifest = parseAs(manifestSchema, manifestBytes, 'the manifest');
@@ -213,15 +225,9 @@ export async function readSnapshot(
   }
   const reader = new BodyReader(folder, before);
   try {
-    const policyBody = parseAs(policyBodySchema, await reader.read(manifest.policy.digest), 'the policy');
-    const policy = {
-      ...policyBody,
-      rules: policyBody.rules.toSorted((a, b) => a.priority - b.priority),
-    } as Policy;
-    checkDuplicates(
-      policy.rules.map((rule) => rule.name),
-      'rules',
-    );
+    const policyDigest = manifest.policy.digest;
+    const policyBytes = await reader.read(policyDigest);
+    const policy = before?.policyDigest === policyDigest ? before.policy : parsePolicy(policyBytes);
     checkDuplicates(
       manifest.groups.map((group) => group.name),
       'groups',
@@ -238,7 +244,7 @@ export async function readSnapshot(
       parsePrefixes(prefixes, `function ${JSON.stringify(arn)}`);
     const { revision, createdAt } = manifest;
     const { bodies, parts } = reader;
-    return { revision, createdAt, policy, groups, inventory, manifestBytes, bodies, parts };
+    return { revision, createdAt, policy, policyDigest, groups, inventory, manifestBytes, bodies, parts };
   } catch (error) {
     if (error instanceof SnapshotError) throw error;
     throw refuse(`a body that the manifest names can't be read: ${(error as Error).message}`, error);
