@@ -6,7 +6,7 @@ import { Applier } from 'sluice-gateway/nft/apply.js';
 import { Batch } from 'sluice-gateway/nft/batch.js';
 import type { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import { printProgram } from 'sluice-gateway/nft/print.js';
-import type { AddressMap, NumberMap, Program } from 'sluice-gateway/nft/program.js';
+import type { IntervalMap, NumberMap, Program } from 'sluice-gateway/nft/program.js';
 import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
@@ -50,7 +50,7 @@ export function clearTable(kernel: NftKernel): Promise<void> {
 export const printOurs = (program: OurProgram): string => printProgram(program);
 
 /** A map from keys to marks, for another loader to load the same. */
-export type ElementMap = NumberMap | AddressMap;
+export type ElementMap = NumberMap | IntervalMap;
 
 /** The maps to marks: all that grows with prefixes. Maps to verdicts are left out, since they need the chains. */
 export function elementMaps(program: OurProgram): readonly ElementMap[] {

@@ -1,21 +1,18 @@
-import type { Family } from '../net/family.js';
 import type { MapElement } from './program.js';
 
 /**
- * Intervals of addresses that cover a block without a hole, each from its start to the next, with a number each. In
- * typed arrays: eight bytes an interval for IPv4, twenty for IPv6.
+ * Intervals of keys that cover a stretch without a hole, each from its start to the next, with a number each. In typed
+ * arrays: eight bytes an interval for IPv4 addresses and marks, twenty for IPv6.
  */
 export class Intervals implements Iterable<MapElement<number>> {
-  readonly family: Family;
-  /** 32-bit words, most significant first: one an address for IPv4, four for IPv6. */
+  /** 32-bit words, most significant first: four a key for IPv6, else one. */
   readonly starts: Uint32Array;
   readonly data: Uint32Array;
-  /** The last address of the last interval. */
+  /** The last key of the last interval. */
   readonly last: Uint32Array;
   readonly #words: number;
 
-  constructor(family: Family, starts: Uint32Array, data: Uint32Array, last: Uint32Array) {
-    this.family = family;
+  constructor(starts: Uint32Array, data: Uint32Array, last: Uint32Array) {
     this.starts = starts;
     this.data = data;
     this.last = last;

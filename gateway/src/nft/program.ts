@@ -43,10 +43,10 @@ interface MapOf<Type extends string, Data> {
   readonly elements: readonly MapElement<Data>[];
 }
 
-/** A map from addresses, with as many elements as policy makes of them. */
-export interface AddressMap {
+/** A map from addresses, or classes, with as many elements as policy makes of them. */
+export interface IntervalMap {
   readonly name: string;
-  readonly key: 'ipv4_addr' | 'ipv6_addr';
+  readonly key: 'ipv4_addr' | 'ipv6_addr' | 'mark';
   readonly data: 'mark' | 'classid';
   readonly interval: true;
   readonly elements: Intervals;
@@ -59,12 +59,12 @@ export type VerdictMap = MapOf<'verdict', Verdict>;
 export type ObjectMap = MapOf<'counter' | 'limit', string>;
 /** A set: keys alone. */
 export type KeySet = MapOf<'none', undefined>;
-export type NftMap = NumberMap | AddressMap | VerdictMap | ObjectMap | KeySet;
+export type NftMap = NumberMap | IntervalMap | VerdictMap | ObjectMap | KeySet;
 export type ElementData = number | Verdict | string | undefined;
 
 /** Elements of an address map that go and come in place. */
 export interface MapEdit {
-  readonly map: AddressMap;
+  readonly map: IntervalMap;
   readonly remove: readonly MapElement<number>[];
   readonly add: readonly MapElement<number>[];
 }

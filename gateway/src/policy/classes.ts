@@ -88,7 +88,18 @@ export function rulesOfAtom(
   atom: number,
   rulesOfGroup: ReadonlyMap<number, RulePositions>,
 ): RulePositions {
-  const groups = atoms.membersOf(atom).flatMap((group) => rulesOfGroup.get(group) ?? []);
-  if (groups.length === 1) return groups[0]!;
-  return Uint16Array.from(new Set(groups.flatMap((rules) => [...rules]))).sort();
+  const lists = atoms.membersOf(atom).flatMap((group) => rulesOfGroup.get(group) ?? []);
+  if (lists.length === 1) return lists[0]!;
+  const all = new Uint16Array(lists.reduce((sum, rules) => sum + rules.length, 0));
+  let length = 0;
+  for (const rules of lists) {
+    all.set(rules, length);
+    length += rules.length;
+  }
+  all.sort();
+  let distinct = 0;
+  for (let index = 0; index < length; index++) {
+    if (distinct === 0 || all[index] !== all[distinct - 1]) all[distinct++] = all[index]!;
+  }
+  return all.slice(0, distinct);
 }

@@ -27,6 +27,11 @@ export class Lists {
     return extended;
   }
 
+  /** Lists so far: their numbers are below. */
+  get size(): number {
+    return this.#parents.length;
+  }
+
   positionsOf(list: number): number[] {
     const positions: number[] = [];
     for (let at = list; at !== 0; at = this.#parents[at]!) positions.push(this.#positions[at]!);

@@ -87,6 +87,8 @@ function monitorRule(rule: NumberedRule): Rule {
 export class ListBook {
   readonly #epoch: string;
   readonly #lists = new Map<string, ListContent>();
+  /** By what they decide: rules that no packet reaches make no difference. */
+  readonly #byText = new Map<string, ListContent>();
   readonly #monitors = new Map<string, MonitorContent>();
   readonly #listNumbers = new Numbers();
   readonly #monitorNumbers = new Numbers();
@@ -108,6 +110,7 @@ export class ListBook {
   /** Forgets the lists that are not among these. */
   keep(lists: ReadonlySet<ListContent>): void {
     for (const [key, content] of this.#lists) if (!lists.has(content)) this.#lists.delete(key);
+    for (const [text, content] of this.#byText) if (!lists.has(content)) this.#byText.delete(text);
     const monitors = new Set([...lists].flatMap((list) => list.monitors));
     for (const [key, content] of this.#monitors) if (!monitors.has(content)) this.#monitors.delete(key);
   }
@@ -140,9 +143,13 @@ export class ListBook {
       }
     }
     const text = printChain({ name: 'list', rules: body });
+    const known = this.#byText.get(text);
+    if (known !== undefined) return known;
     const chain = { name: `list_${hash(`${this.#epoch}\0${text}`)}`, rules: body };
     const number = this.#listNumbers.next();
-    return { number, chain: chain.name, chains: [chain], maps, monitors: [...monitors] };
+    const content = { number, chain: chain.name, chains: [chain], maps, monitors: [...monitors] };
+    this.#byText.set(text, content);
+    return content;
   }
 
   #map<T>(

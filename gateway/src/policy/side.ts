@@ -1,7 +1,8 @@
 import { FAMILIES, type Family } from '../net/family.js';
 import { type Block, compareWords, halvesOf, lastOf, WORDS, type Words, wholeSpace } from '../net/words.js';
+import { Members } from './members.js';
 import { NumberSets } from './number-sets.js';
-import { type PrefixTree, Runs } from './prefix-tree.js';
+import { Runs } from './prefix-tree.js';
 
 /** A shard is cut in two when it has more stretches. The kernel's cost of a change is linear in the map it touches. */
 export const SHARD_INTERVALS_MAX = 2_048;
@@ -67,24 +68,13 @@ const sameStretches = (a: Shard, b: Shard) =>
  * An atom is a set of groups that this side's rules name; every address is in exactly one.
  */
 export class Side {
+  readonly members = new Members();
   /** Sets of group numbers. Atom 0 is of no group. */
   readonly atoms = new NumberSets();
-  readonly #tags: NumberSets;
-  #usedGroups: ReadonlySet<number>;
   #shards: Record<Family, Shard[]> = { 4: [], 6: [] };
   /** Stretches of each atom. */
   readonly #counts: number[] = [];
   readonly #combined = new Map<number, number>();
-
-  /** `tags` are the sets of groups that prefixes carry in the trees. */
-  constructor(tags: NumberSets, usedGroups: ReadonlySet<number>) {
-    this.#tags = tags;
-    this.#usedGroups = usedGroups;
-  }
-
-  get usedGroups(): ReadonlySet<number> {
-    return this.#usedGroups;
-  }
 
   get shards(): readonly Shard[] {
     return [...this.#shards[4], ...this.#shards[6]];
@@ -107,18 +97,16 @@ export class Side {
 
   #union(atom: number, tag: number): number {
     const outer = this.atoms.membersOf(atom);
-    const added = this.#tags.membersOf(tag);
+    const added = this.members.tags.membersOf(tag);
     if (outer.includes(OWN_ADDRESSES) || added.includes(OWN_ADDRESSES))
       return this.atoms.idOf([OWN_ADDRESSES]);
-    const union = new Set(outer);
-    for (const group of added) if (this.#usedGroups.has(group)) union.add(group);
-    return this.atoms.idOf([...union].sort((a, b) => a - b));
+    return this.atoms.idOf([...new Set([...outer, ...added])].sort((a, b) => a - b));
   }
 
-  #sweep(tree: PrefixTree, block: Block): Shard[] {
-    const runs = new Runs(WORDS[tree.family]);
-    tree.sweep(block, 0, this.#combine, runs);
-    return cut(tree.family, block, runs);
+  #sweep(family: Family, block: Block): Shard[] {
+    const runs = new Runs(WORDS[family]);
+    this.members.trees[family].sweep(block, 0, this.#combine, runs);
+    return cut(family, block, runs);
   }
 
   #count(shard: Shard, by: 1 | -1): void {
@@ -126,13 +114,11 @@ export class Side {
   }
 
   /** Cuts the whole address space anew; shards that come out as they were are kept. */
-  sweepAll(trees: Readonly<Record<Family, PrefixTree>>, usedGroups: ReadonlySet<number>): void {
-    this.#usedGroups = usedGroups;
-    this.#combined.clear();
+  sweepAll(): void {
     this.#counts.length = 0;
     for (const family of FAMILIES) {
       const before = new Map(this.#shards[family].map((shard) => [shardKey(shard), shard]));
-      this.#shards[family] = this.#sweep(trees[family], wholeSpace(family)).map((shard) => {
+      this.#shards[family] = this.#sweep(family, wholeSpace(family)).map((shard) => {
         const known = before.get(shardKey(shard));
         return known !== undefined && sameStretches(known, shard) ? known : shard;
       });
@@ -141,8 +127,8 @@ export class Side {
   }
 
   /** Cuts the shards anew that hold some of these blocks. Gives what changed. Cost: the shards that are touched. */
-  sweepBlocks(tree: PrefixTree, blocks: readonly Block[]): ShardChange[] {
-    const shards = this.#shards[tree.family];
+  sweepBlocks(family: Family, blocks: readonly Block[]): ShardChange[] {
+    const shards = this.#shards[family];
     const touched = new Set<number>();
     for (const block of blocks) {
       const to = this.#indexOf(shards, lastOf(block));
@@ -151,7 +137,7 @@ export class Side {
     const changes: ShardChange[] = [];
     for (const index of [...touched].sort((a, b) => b - a)) {
       const before = shards[index]!;
-      const after = this.#sweep(tree, before.block);
+      const after = this.#sweep(family, before.block);
       if (after.length === 1 && sameStretches(before, after[0]!)) continue;
       this.#count(before, -1);
       for (const shard of after) this.#count(shard, 1);

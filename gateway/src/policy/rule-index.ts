@@ -1,0 +1,106 @@
+import type { Family } from '../net/family.js';
+import type { Prefix } from '../net/prefix.js';
+import type { RulePositions } from './classes.js';
+import type { PolicyInForce, RuleInForce } from './in-force.js';
+import type { GroupParts } from './members.js';
+import { SIDES, type SideName } from './shard-content.js';
+import { OWN_ADDRESSES } from './side.js';
+
+type OfSides<T> = Readonly<Record<SideName, T>>;
+
+/** All that a rule says to the kernel. */
+const textOf = ({ number, action, logging, enforced, rule }: RuleInForce) =>
+  JSON.stringify([number, action, logging, enforced, rule.name, rule.protocol, rule.portRanges]);
+
+/** The rules of the policy in force by their position in the order of evaluation, and by group. */
+export class RuleIndex {
+  readonly #groupNumbers = new Map<string, number>();
+  #policy: PolicyInForce | undefined;
+  #text = '';
+  #universal = '';
+  /** By position: all that the rule says to the kernel. */
+  texts: readonly string[] = [];
+  /** By position: whether the rule matches every address of the other side. */
+  isBroad: OfSides<readonly boolean[]> = { src: [], dst: [] };
+  /** By position: whether no rule behind it can be reached, where it matches at all. */
+  endsList: readonly boolean[] = [];
+  ofGroup: OfSides<ReadonlyMap<number, RulePositions>> = { src: new Map(), dst: new Map() };
+
+  get policy(): PolicyInForce | undefined {
+    return this.#policy;
+  }
+
+  /** Every group that some policy has named, by its number. */
+  get groups(): ReadonlyMap<string, number> {
+    return this.#groupNumbers;
+  }
+
+  /** Takes a policy. Gives whether it is the one it had: the same object, or of the same content. */
+  take(policy: PolicyInForce, groups: GroupParts): boolean {
+    const universal = [...this.#groupNumbers.keys()].filter((name) => isUniversal(groups.get(name))).join();
+    const isKnown = this.#policy !== undefined && universal === this.#universal;
+    this.#universal = universal;
+    if (isKnown && policy === this.#policy) return true;
+    this.#policy = policy;
+    const texts = policy.rules.map(textOf);
+    const sides = policy.rules.map(({ rule }) => [rule.src, rule.dst]);
+    const text = JSON.stringify([texts, sides, policy.byDefault]);
+    if (isKnown && text === this.#text) return true;
+    this.texts = texts;
+    this.#text = text;
+    this.ofGroup = this.#byGroup(policy);
+    const isBroad = (names: readonly string[]) => names.some((name) => isUniversal(groups.get(name)));
+    this.isBroad = {
+      src: policy.rules.map(({ rule }) => isBroad(rule.dst)),
+      dst: policy.rules.map(({ rule }) => isBroad(rule.src)),
+    };
+    this.endsList = policy.rules.map(
+      ({ enforced, rule }) => enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0,
+    );
+    return false;
+  }
+
+  #numberOf(group: string): number {
+    let number = this.#groupNumbers.get(group);
+    if (number === undefined) {
+      number = OWN_ADDRESSES + 1 + this.#groupNumbers.size;
+      this.#groupNumbers.set(group, number);
+    }
+    return number;
+  }
+
+  #byGroup(policy: PolicyInForce): OfSides<ReadonlyMap<number, RulePositions>> {
+    const byGroup = { src: new Map<number, number[]>(), dst: new Map<number, number[]>() };
+    for (const [position, { rule }] of policy.rules.entries()) {
+      for (const side of SIDES) {
+        for (const name of new Set(rule[side])) {
+          const group = this.#numberOf(name);
+          const positions = byGroup[side].get(group);
+          if (positions === undefined) byGroup[side].set(group, [position]);
+          else positions.push(position);
+        }
+      }
+    }
+    const packed = (map: ReadonlyMap<number, number[]>) =>
+      new Map([...map].map(([group, positions]) => [group, Uint16Array.from(positions)]));
+    return { src: packed(byGroup.src), dst: packed(byGroup.dst) };
+  }
+}
+
+/** By part, whether it has the whole of a family: parts don't change. */
+const wholes = new WeakMap<readonly Prefix[], Readonly<Record<Family, boolean>>>();
+
+function wholesOf(part: readonly Prefix[]): Readonly<Record<Family, boolean>> {
+  let found = wholes.get(part);
+  if (found === undefined) {
+    const has = (family: Family) => part.some((prefix) => prefix.length === 0 && prefix.family === family);
+    found = { 4: has(4), 6: has(6) };
+    wholes.set(part, found);
+  }
+  return found;
+}
+
+/** Whether a group holds every address but the gateway's own. */
+function isUniversal(parts: readonly (readonly Prefix[])[] | undefined): boolean {
+  return parts?.some((part) => wholesOf(part)[4]) === true && parts.some((part) => wholesOf(part)[6]);
+}
