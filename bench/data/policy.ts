@@ -1,7 +1,7 @@
 import { FAMILIES, type Family } from 'sluice-gateway/net/family.js';
 import { type Prefix, parsePrefix } from 'sluice-gateway/net/prefix.js';
 import type { Policy, PolicyRule, PortRange } from 'sluice-gateway/policy/model.js';
-import { cloudRange, feedEntry, neighbourhoods, overlapping, within } from './prefixes.js';
+import { CLOUDS, cloudRange, feedEntry, neighbourhoods, overlapping, within } from './prefixes.js';
 import { type Random, seededRandom } from './random.js';
 
 /** What to make; README.md tells what the two kinds of overlap stand for. */
@@ -53,36 +53,47 @@ const SHARED = { realistic: 0.03, adversarial: 0.2 } as const;
 const EVERYTHING = ['0.0.0.0/0', '::/0'].map(parsePrefix);
 /** No interval ends after these. */
 const TOP = ['255.255.255.255/32', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128'].map(parsePrefix);
-const VPCS4 = ['10.16.0.0/16', '10.17.0.0/16', '10.64.0.0/16', '172.20.0.0/16', '100.64.0.0/16'].map(
-  parsePrefix,
-);
+const VPCS4 = ['10.16.0.0/12', '10.64.0.0/11', '172.20.0.0/14', '100.64.0.0/11'].map(parsePrefix);
 const VPCS6 = ['2600:1f14:5a0::/56', '2600:1f18:2b10::/56', '2a05:d018:7c0::/56'].map(parsePrefix);
 const DATACENTRES4 = ['10.0.0.0/12', '10.128.0.0/9', '172.24.0.0/13', '192.168.0.0/16'].map(parsePrefix);
 const DATACENTRES6 = ['fd12:3456:7800::/40', '2001:db8::/32'].map(parsePrefix);
 
 type Make = (family: Family) => Prefix;
 
+/** Blocks that a group has to itself, mostly: its prefixes lie in them. */
+type Homes = Readonly<Record<Family, readonly Prefix[]>>;
+const HOMES_OF: Readonly<Record<Kind, number>> = { function: 0, feed: 0, cloud: 12, datacentre: 3, saas: 3 };
+
+function makeHomes(kind: Kind, random: Random): Homes {
+  const homes = (family: Family) => {
+    const outer = kind === 'datacentre' ? (family === 4 ? DATACENTRES4 : DATACENTRES6) : CLOUDS[family];
+    const length = family === 4 ? 21 : 48;
+    return Array.from({ length: HOMES_OF[kind] }, () => within(random.pick(outer), length, random));
+  };
+  return { 4: homes(4), 6: homes(6) };
+}
+
 /** What members of a group of each kind look like. */
-function makers(random: Random): Readonly<Record<Kind, Make>> {
+function makers(random: Random): Readonly<Record<Kind, (homes: Homes) => Make>> {
   const near = { 4: neighbourhoods(4, random), 6: neighbourhoods(6, random) };
-  /** Networks of those who offer services: what one of them publishes lies close together. */
-  const offices = { 4: near[4].slice(0, 200), 6: near[6].slice(0, 50) };
   return {
-    function: (family) => {
+    function: () => (family) => {
       if (family === 6) return within(random.pick(VPCS6), random.below(8) === 0 ? 128 : 64, random);
       return within(random.pick(VPCS4), random.below(8) === 0 ? 32 : 24 + random.below(5), random);
     },
-    feed: (family) => feedEntry(family, near[family], random),
-    cloud: (family) => cloudRange(family, random),
-    datacentre: (family) =>
-      family === 4
-        ? within(random.pick(DATACENTRES4), 18 + random.below(12), random)
-        : within(random.pick(DATACENTRES6), 48 + random.below(17), random),
-    saas: (family) => {
-      if (random.below(5) === 0) return cloudRange(family, random);
-      const length = family === 4 ? 22 + random.below(11) : 40 + random.below(25);
-      return within(random.pick(offices[family]), length, random);
-    },
+    feed: () => (family) => feedEntry(family, near[family], random),
+    cloud: (homes) => (family) =>
+      random.below(5_000) === 0
+        ? cloudRange(family, random)
+        : within(
+            random.pick(homes[family]),
+            family === 4 ? 23 + random.below(10) : 56 + random.below(9),
+            random,
+          ),
+    datacentre: (homes) => (family) =>
+      within(random.pick(homes[family]), family === 4 ? 23 + random.below(8) : 56 + random.below(9), random),
+    saas: (homes) => (family) =>
+      within(random.pick(homes[family]), family === 4 ? 24 + random.below(9) : 56 + random.below(17), random),
   };
 }
 
@@ -272,7 +283,8 @@ export function policyAtScale(scale: PolicyScale): PolicyAtScale {
   const members = groups.map(() => new Members());
   for (const prefix of TOP) pool.give(members[groups.findIndex(({ kind }) => kind === 'feed')]!, prefix);
   for (const [index, { kind }] of groups.entries()) {
-    const maker: Make = scale.overlap === 'realistic' ? make[kind] : (family) => anything[family]();
+    const homes = makeHomes(kind, random);
+    const maker: Make = scale.overlap === 'realistic' ? make[kind](homes) : (family) => anything[family]();
     pool.fill(members[index]!, sizes[index]!, maker);
   }
   share(groups, members, SHARED[scale.overlap], random);

@@ -22,7 +22,7 @@ const PRIVATE4 = ['10.0.0.0/8', '10.0.0.0/8', '172.16.0.0/12', '100.64.0.0/10'].
 /** Some of the blocks that cloud providers announce. */
 const CLOUD4 = ['3.0.0.0/9', '13.32.0.0/11', '18.128.0.0/9', '34.64.0.0/10', '52.0.0.0/10', '20.32.0.0/11'];
 const CLOUD6 = ['2600:1f00::/24', '2a05:d000::/25', '2406:da00::/24', '2603:1000::/24', '2620:107:3000::/44'];
-const CLOUDS: Readonly<Record<Family, readonly Prefix[]>> = {
+export const CLOUDS: Readonly<Record<Family, readonly Prefix[]>> = {
   4: CLOUD4.map(parsePrefix),
   6: CLOUD6.map(parsePrefix),
 };
