@@ -131,11 +131,11 @@ export class Compiler {
     const own = this.#takeExcluded(excluded);
     const src = this.#updateMembers('src', policy, groups);
     const dst = this.#updateMembers('dst', policy, groups);
-    const ofPolicy = before === undefined ? ANY_EFFECT : effectOfPolicy(before, policy);
+    const ofPolicy = () => (before === undefined ? ANY_EFFECT : effectOfPolicy(before, policy));
     const effect = [
       src.effect,
       dst.effect,
-      isSamePolicy ? NO_EFFECT : ofPolicy,
+      isSamePolicy ? NO_EFFECT : ofPolicy(),
       own === undefined ? NO_EFFECT : ANY_EFFECT,
     ].reduce(bothEffects);
     if (effect.grants && policy.rules.length > POLICY_LIMITS.rulesMax) {

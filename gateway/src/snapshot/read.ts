@@ -42,6 +42,9 @@ export interface Snapshot {
   readonly parts: ReadonlyMap<string, readonly Prefix[]>;
 }
 
+/** What reading a snapshot takes over from the one before. */
+export type SnapshotBefore = Pick<Snapshot, 'bodies' | 'parts' | 'groups' | 'policy' | 'policyDigest'>;
+
 /** A snapshot does not verify. It is refused whole, and the one in force stays. */
 export class SnapshotError extends Error {
   override readonly name = 'SnapshotError';
@@ -143,11 +146,13 @@ class BodyReader {
   #bytes = 0;
   readonly #folder: string;
   readonly #before: Pick<Snapshot, 'bodies' | 'parts'> | undefined;
+  readonly #groupsBefore: ReadonlyMap<string, SnapshotGroup>;
 
   /** What is in the snapshot before needs not be read again: a digest is all that a body is. */
-  constructor(folder: string, before: Pick<Snapshot, 'bodies' | 'parts'> | undefined) {
+  constructor(folder: string, before: SnapshotBefore | undefined) {
     this.#folder = join(folder, BODIES_FOLDER);
     this.#before = before;
+    this.#groupsBefore = new Map(before?.groups.map((group) => [group.name, group]));
   }
 
   async read(digest: string): Promise<Uint8Array> {
@@ -186,7 +191,9 @@ class BodyReader {
     if (count !== prefixCount) {
       throw refuse(`${what} has ${count} prefixes, its manifest says ${prefixCount}`);
     }
-    return { name, resolved, parts };
+    const before = this.#groupsBefore.get(name)?.parts;
+    const isSame = before?.length === parts.length && before.every((part, index) => part === parts[index]);
+    return { name, resolved, parts: isSame ? before : parts };
   }
 
   async #part(digest: string, what: string): Promise<readonly Prefix[]> {
@@ -213,10 +220,7 @@ function checkOrder(before: Prefix, after: Prefix, what: string): void {
  *
  * Cost: the bodies that are not in `before`, the snapshot that was read last.
  */
-export async function readSnapshot(
-  folder: string,
-  before?: Pick<Snapshot, 'bodies' | 'parts' | 'policy' | 'policyDigest'>,
-): Promise<Snapshot> {
+export async function readSnapshot(folder: string, before?: SnapshotBefore): Promise<Snapshot> {
   const manifestBytes = await readBounded(join(folder, MANIFEST_FILE), SNAPSHOT_LIMITS.manifestBytesMax);
   const manifest = parseAs(manifestSchema, manifestBytes, 'the manifest');
   const total = manifest.groups.reduce((sum, group) => sum + group.prefixCount, 0);
