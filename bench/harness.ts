@@ -34,10 +34,16 @@ export interface Report {
   figure(name: string, value: number | Spread): void;
 }
 
+/** What the caller may choose. */
+export interface BenchOptions {
+  /** How large the data are, where a benchmark has one size; what it counts, the benchmark's text says. */
+  readonly size?: number;
+}
+
 /** One question, answered by measuring. */
 export interface Bench {
   readonly question: string;
-  readonly run: (report: Report) => Promise<void>;
+  readonly run: (report: Report, options: BenchOptions) => Promise<void>;
 }
 
 /** The spread of at least one sample. */

@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Of /proc/meminfo: where nf_tables' elements, the arrays over them and its per-processor counters can be. */
-const FIELDS = ['Slab', 'VmallocUsed', 'Percpu', 'KernelStack'] as const;
+/**
+ * Of /proc/meminfo: where nf_tables' elements, the arrays over them and its per-processor counters can be. Not the
+ * reclaimable slabs: they hold what files are cached, which comes and goes.
+ */
+const FIELDS = ['SUnreclaim', 'VmallocUsed', 'Percpu', 'KernelStack'] as const;
 
 const POLL_MS = 100;
 /** The kernel has settled when so many readings in a row differ by less than this. */

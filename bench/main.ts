@@ -1,26 +1,35 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { apply } from './apply/apply.js';
-import type { Bench } from './harness.js';
+import type { Bench, BenchOptions } from './harness.js';
 import { lpm } from './lpm/lpm.js';
+import { memory } from './memory/memory.js';
 import { ConsoleReport } from './report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { apply, lpm };
+const BENCHES: Readonly<Record<string, Bench>> = { apply, lpm, memory };
 
 const usage = () =>
-  ['Usage: npm run bench -- NAME [--json FILE]', '']
+  ['Usage: npm run bench -- NAME [--size N] [--json FILE]', '']
     .concat(Object.entries(BENCHES).map(([name, { question }]) => `  ${name.padEnd(8)} ${question}`))
     .join('\n');
 
-function readArguments(): { readonly name: string; readonly json: string | undefined } | undefined {
+interface Wanted {
+  readonly name: string;
+  readonly json: string | undefined;
+  readonly options: BenchOptions;
+}
+
+function readArguments(): Wanted | undefined {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
-      options: { json: { type: 'string' } },
+      options: { json: { type: 'string' }, size: { type: 'string' } },
     });
     const [name] = positionals;
     if (positionals.length !== 1 || name === undefined || !Object.hasOwn(BENCHES, name)) return undefined;
-    return { name, json: values.json };
+    const { json, size } = values;
+    if (size === undefined) return { name, json, options: {} };
+    return /^[1-9][0-9]*$/.test(size) ? { name, json, options: { size: Number(size) } } : undefined;
   } catch {
     return undefined;
   }
@@ -35,7 +44,7 @@ async function main(): Promise<number> {
   const bench = BENCHES[wanted.name]!;
   const report = new ConsoleReport(wanted.name, process.stdout, process.stderr);
   report.note(`${wanted.name}: ${bench.question}`);
-  await bench.run(report);
+  await bench.run(report, wanted.options);
   const result = report.result();
   report.table(
     'Figures',
