@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { prefixOf } from 'sluice-gateway/net/prefix.js';
 import t from 'tap';
 import { type PackedPrefixes, type PolicyAtScale, packedSize, policyAtScale, unpack } from './policy.js';
@@ -5,8 +6,11 @@ import { type PackedPrefixes, type PolicyAtScale, packedSize, policyAtScale, unp
 const SCALE = { groups: 100, rules: 1000, prefixes: 40_000, seed: 7 } as const;
 const OVERLAPS = ['realistic', 'adversarial'] as const;
 
-const text = ({ groups, policy }: PolicyAtScale) =>
-  JSON.stringify([[...groups].map(([name, packed]) => [name, ...Object.values(packed).map(String)]), policy]);
+const digest = ({ groups, policy }: PolicyAtScale) =>
+  createHash('sha256')
+    .update(JSON.stringify([...groups].map(([name, packed]) => [name, ...Object.values(packed).map(String)])))
+    .update(JSON.stringify(policy))
+    .digest('hex');
 
 /** Prefixes as text that sorts as they do, IPv4 and IPv6 apart. */
 const keysOf = (packed: PackedPrefixes) =>
@@ -17,9 +21,9 @@ const keysOf = (packed: PackedPrefixes) =>
 
 for (const overlap of OVERLAPS) {
   t.test(`${overlap}: the seed decides, and nothing else`, async (t) => {
-    const made = text(policyAtScale({ ...SCALE, overlap }));
-    t.equal(text(policyAtScale({ ...SCALE, overlap })), made);
-    t.not(text(policyAtScale({ ...SCALE, overlap, seed: 8 })), made);
+    const made = digest(policyAtScale({ ...SCALE, overlap }));
+    t.equal(digest(policyAtScale({ ...SCALE, overlap })), made);
+    t.not(digest(policyAtScale({ ...SCALE, overlap, seed: 8 })), made);
   });
 
   t.test(
