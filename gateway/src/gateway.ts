@@ -27,6 +27,7 @@ import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
 import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
 import { ruleObjects } from './policy/rule-content.js';
+import { Preflight } from './preflight/preflight.js';
 import { type Applied, Reconciler } from './reconcile.js';
 import { Revoker } from './revoke.js';
 import { Guard } from './route/guard.js';
@@ -138,13 +139,16 @@ export class Gateway {
   }
 
   /**
-   * Guard, last good program, then forwarding, then everything that only observes: in this order nothing passes
-   * before policy is in force. Rejects, with the kernel unforwarding or the old program in force, when one fails.
+   * Guard, preflight, last good program, then forwarding, then everything that only observes: in this order nothing
+   * passes before policy is in force. Rejects, with the kernel unforwarding or the old program in force, when one fails.
    */
   async start(): Promise<void> {
     this.#watchDrift();
     await this.#guard.ensure();
     await honourMarks(this.#interfaces);
+    const preflight = await Preflight.start({ interfaces: interfacesOf(this.#config) }, this.#log);
+    this.#closers.push(() => preflight.close());
+    this.#metrics.kernel(() => preflight.findings());
     await mkdir(this.#config.state.path, { recursive: true });
     await chmod(this.#config.state.path, 0o700);
     for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));

@@ -307,17 +307,18 @@ t.test('JSON for machines', async (t) => {
   });
 });
 
-t.test('run without the right to', async (t) => {
+t.test('run and the check of the kernel without the right to', async (t) => {
   const folder = folderOf(t);
   const drop = ['--bounding-set=-net_admin', '--inh-caps=-net_admin', process.execPath, SLUICE];
-  const ran = new Promise<Said>((resolve) => {
-    execFile('setpriv', [...drop, 'run', ...config], { cwd: folder }, (failure, out, error) =>
-      resolve({ code: Number(failure?.code ?? 0), out, error }),
-    );
+  const without = (...args: string[]) =>
+    new Promise<Said>((resolve) => {
+      execFile('setpriv', [...drop, ...args], { cwd: folder }, (failure, out, error) =>
+        resolve({ code: Number(failure?.code ?? 0), out, error }),
+      );
+    });
+  const refused = (what: string) => ({
+    ...{ code: 2, out: '', error: `Cannot ${what}: it needs CAP_NET_ADMIN, run it as root\n` },
   });
-  t.strictSame(await ran, {
-    code: 2,
-    out: '',
-    error: 'Cannot run gateway: it needs CAP_NET_ADMIN, run it as root\n',
-  });
+  t.strictSame(await without('run', ...config), refused('run gateway'));
+  t.strictSame(await without('check', '--kernel'), refused('check kernel'));
 });

@@ -22,6 +22,12 @@ export interface FromFiles {
 
 const EXAMPLE_INTERFACES: GatewayInterfaces = { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false };
 
+/** The interfaces of a configuration; without one, those of no gateway. */
+export function readInterfaces(config: string | undefined): GatewayInterfaces {
+  if (config === undefined) return { lambda: [], egress: [], inputIcmp: false };
+  return interfacesOf(readConfig(config));
+}
+
 function snapshotOf({ content }: Wanted): Snapshot {
   return {
     revision: 0,

@@ -15,13 +15,23 @@ import type { FlowRecord } from 'sluice-gateway/flows/record.js';
 import { printProgram } from 'sluice-gateway/nft/print.js';
 import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
+import type { Level } from 'sluice-gateway/preflight/finding.js';
+import { preflight } from 'sluice-gateway/preflight/preflight.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import { groupPrefixes } from 'sluice-gateway/snapshot/read.js';
 import { ask } from './ask.js';
-import { type FileOptions, readFiles } from './files.js';
+import { type FileOptions, readFiles, readInterfaces } from './files.js';
 import { complain, EXIT, say, sayJson } from './output.js';
-import { runGateway } from './run.js';
-import { showCheck, showExplain, showFlow, showGroups, showInventory, showStatus } from './show.js';
+import { hasNetAdmin, runGateway } from './run.js';
+import {
+  showCheck,
+  showExplain,
+  showFlow,
+  showGroups,
+  showInventory,
+  showKernel,
+  showStatus,
+} from './show.js';
 
 const DEFAULT_SOCKET = '/run/sluice/admin.sock';
 const FOLLOW_MS = 300;
@@ -75,15 +85,31 @@ program
 program
   .command('check')
   .description('read configuration and policy, and say what is wrong or worth knowing')
+  .option(
+    '--kernel',
+    'look at the kernel and at the tables of others instead, as sluice run does when it starts',
+  )
   .addOption(config())
   .addOption(policy())
   .addOption(json())
-  .action(async (options: Options) => {
+  .action(async ({ kernel, ...options }: Options & { kernel?: boolean }) => {
+    if (kernel === true) return checkKernel(options);
     needsFiles(options);
     const { wanted } = await readFiles(options);
     show(options, { warnings: wanted.warnings, ...counts(wanted) }, () => showCheck(wanted));
     if (wanted.warnings.length > 0) process.exitCode = EXIT.found;
   });
+
+const EXIT_OF: Readonly<Record<Level, number>> = {
+  ...{ ok: EXIT.fine, info: EXIT.fine, warning: EXIT.found, error: EXIT.failed },
+};
+
+async function checkKernel(options: Options): Promise<void> {
+  if (!hasNetAdmin()) throw new Error('Cannot check kernel: it needs CAP_NET_ADMIN, run it as root');
+  const findings = await preflight({ interfaces: readInterfaces(options.config) });
+  show(options, { findings }, () => showKernel(findings));
+  process.exitCode = Math.max(...findings.map(({ level }) => EXIT_OF[level]));
+}
 
 function counts({ content }: Awaited<ReturnType<typeof readFiles>>['wanted']) {
   return {

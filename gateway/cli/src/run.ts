@@ -14,7 +14,8 @@ const STOP_MS_MAX = 5_000;
 
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
 
-function hasNetAdmin(): boolean {
+/** Whether this process may change the network. */
+export function hasNetAdmin(): boolean {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
   return effective !== undefined && ((BigInt(`0x${effective}`) >> CAP_NET_ADMIN) & 1n) === 1n;
 }

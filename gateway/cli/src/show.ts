@@ -2,6 +2,7 @@ import type { Wanted } from 'sluice-controller-client/wanted.js';
 import type { ExplainAnswer, GroupAnswer, Status } from 'sluice-gateway/admin/answers.js';
 import type { FlowRecord } from 'sluice-gateway/flows/record.js';
 import type { ExplainedRule, Explanation } from 'sluice-gateway/policy/explain.js';
+import type { Finding } from 'sluice-gateway/preflight/finding.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import { say, sayTable } from './output.js';
 
@@ -13,6 +14,56 @@ export function showCheck({ content, warnings }: Wanted): void {
   const functions = content.inventory.functions.length;
   const counts = `${plural(rules.length, 'rule')}, ${plural(content.groups.length, 'group')}, ${plural(functions, 'function')}`;
   say(`The policy can be enforced: ${counts}, default ${defaultAction.action}`);
+}
+
+const COLUMNS_MAX = 100;
+const GAP_COLUMNS = 2;
+
+/** The text in lines that fit, cut at spaces; a longer word keeps a line of its own. */
+function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= columns) lines[lines.length - 1] += ` ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}
+
+const TOPICS = [
+  ['KERNEL', /^(?=kernel$)|^(?=problem\.)/],
+  ['FEATURE', /^feature\./],
+  ['SYSCTL', /^sysctl\./],
+  ['OTHER TABLES', /^foreign\./],
+] as const;
+
+function showTopic(head: string, name: RegExp, findings: readonly Finding[]): void {
+  const rows = findings
+    .filter((finding) => name.test(finding.name))
+    .map((finding) => [finding.name.replace(name, ''), finding.level, finding.expected ?? '', finding.value]);
+  const heads = [head, 'LEVEL', 'EXPECTED', 'FOUND'];
+  const widths = [0, 1, 2].map((column) => Math.max(...[heads, ...rows].map((row) => row[column]!.length)));
+  const left = widths.reduce((sum, width) => sum + width + GAP_COLUMNS, 0);
+  const cut = (text: string) =>
+    left + text.length <= COLUMNS_MAX ? text : `${text.slice(0, COLUMNS_MAX - left - 1)}…`;
+  sayTable(
+    heads,
+    rows.map((row) => [...row.slice(0, -1), cut(row.at(-1)!)]),
+  );
+}
+
+/** Tables by topic, then in words what is not as it should be. */
+export function showKernel(findings: readonly Finding[]): void {
+  for (const [head, name] of TOPICS) {
+    showTopic(head, name, findings);
+    say();
+  }
+  for (const { name, level, detail } of findings.filter((finding) => finding.level !== 'ok')) {
+    const indent = ' '.repeat('warning  '.length);
+    const [first, ...rest] = wrap(`${name}: ${detail}`, COLUMNS_MAX - indent.length);
+    say(`${level.padEnd(indent.length)}${first}`);
+    for (const line of rest) say(`${indent}${line}`);
+  }
 }
 
 function ruleText({ name, priority, action }: ExplainedRule): string {

@@ -5,6 +5,7 @@ import { decisionMetrics } from './decisions.js';
 import { counter, type Families } from './family.js';
 import { flowMetrics } from './flow.js';
 import { inventoryMetrics } from './inventory.js';
+import { kernelMetrics } from './kernel.js';
 import { LABEL_VALUES_MAX } from './labels.js';
 
 export interface MetricsOptions {
@@ -28,6 +29,7 @@ export function createMetrics(options: Partial<MetricsOptions> = {}) {
     ...applyMetrics(families),
     ...inventoryMetrics(families),
     ...flowMetrics(families),
+    ...kernelMetrics(families),
   };
   conntrackMetrics(families, procNetfilter);
   const scrapeFailed = counter(families, {

@@ -36,6 +36,26 @@ export function* readMessages(bytes: Uint8Array): Generator<Message> {
   }
 }
 
+/** Walks the attributes of one level, views into the message. Throws RangeError for one that says more than there is. */
+export function* readAttributes(
+  bytes: Uint8Array,
+  offset = 0,
+): Generator<{ readonly type: number; readonly value: Uint8Array }> {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = offset;
+  while (at + NLA_HDRLEN <= bytes.length) {
+    const length = view.getUint16(at, true);
+    if (length < NLA_HDRLEN || at + length > bytes.length) {
+      throw new RangeError(`Cannot decode attribute: it says ${length} bytes, ${bytes.length - at} are left`);
+    }
+    yield {
+      type: view.getUint16(at + 2, true) & NLA_TYPE_MASK,
+      value: bytes.subarray(at + NLA_HDRLEN, at + length),
+    };
+    at += align(length);
+  }
+}
+
 const decoder = new TextDecoder();
 
 /**
@@ -47,21 +67,7 @@ export class Attributes {
   readonly #values = new Map<number, Uint8Array>();
 
   constructor(bytes: Uint8Array, offset = 0) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    let at = offset;
-    while (at + NLA_HDRLEN <= bytes.length) {
-      const length = view.getUint16(at, true);
-      if (length < NLA_HDRLEN || at + length > bytes.length) {
-        throw new RangeError(
-          `Cannot decode attribute: it says ${length} bytes, ${bytes.length - at} are left`,
-        );
-      }
-      this.#values.set(
-        view.getUint16(at + 2, true) & NLA_TYPE_MASK,
-        bytes.subarray(at + NLA_HDRLEN, at + length),
-      );
-      at += align(length);
-    }
+    for (const { type, value } of readAttributes(bytes, offset)) this.#values.set(type, value);
   }
 
   has(type: number): boolean {
@@ -112,6 +118,12 @@ export class Attributes {
     if (value === undefined) return undefined;
     const end = value.indexOf(0);
     return decoder.decode(end < 0 ? value : value.subarray(0, end));
+  }
+
+  /** The attributes of a list, in which many have the same type. */
+  list(type: number): Attributes[] {
+    const value = this.#values.get(type);
+    return value === undefined ? [] : [...readAttributes(value)].map(({ value }) => new Attributes(value));
   }
 
   nested(type: number): Attributes | undefined {

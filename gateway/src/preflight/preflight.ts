@@ -1,0 +1,199 @@
+import { readFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import { NetlinkSocket } from 'nftables-napi';
+import type { Log } from '../log.js';
+import { NETLINK_NETFILTER, NetlinkConnection } from '../netlink/connection.js';
+import { Attributes, readMessages } from '../netlink/reader.js';
+import { NFT_MSG } from '../nft/batch.js';
+import type { BaseChain } from '../nft/program.js';
+import { fixedChains, type GatewayInterfaces } from '../policy/fixed-chains.js';
+import type { Finding } from './finding.js';
+import { ForeignTables, findLegacy, foreignFindings, isOurs } from './foreign.js';
+import { parseKernelVersion, versionFindings } from './kernel-version.js';
+import { type Feature, features, probeFeatures } from './probe.js';
+import { findSysctls } from './sysctls.js';
+
+/** `NFNLGRP_NFTABLES`; `NFT_MSG_NEWFLOWTABLE` and `DELFLOWTABLE` with their subsystem. */
+const NFNLGRP_NFTABLES = 7;
+const NEW_FLOWTABLE = (10 << 8) | 22;
+const DEL_FLOWTABLE = (10 << 8) | 24;
+const NFGENMSG_BYTES = 4;
+/** Others change their tables in bursts: one look for each. */
+const SETTLE_MS = 500;
+
+/** Events that may change what a look sees: elements never do. */
+const CHANGES: ReadonlySet<number> = new Set([
+  ...[NFT_MSG.newTable, NFT_MSG.delTable, NFT_MSG.newChain, NFT_MSG.delChain, NFT_MSG.newRule],
+  ...[NFT_MSG.delRule, NEW_FLOWTABLE, DEL_FLOWTABLE],
+]);
+
+const PROC = '/proc';
+
+export interface PreflightOptions {
+  readonly interfaces: GatewayInterfaces;
+  /** Where the kernel tells of itself. */
+  readonly procRoot?: string;
+  /** What is tried; by default all that a gateway with these interfaces may need. */
+  readonly features?: readonly Feature[];
+}
+
+/** The kernel, or what else is in it, is not fit for the gateway: a line for each reason. */
+export class PreflightError extends Error {
+  override readonly name = 'PreflightError';
+
+  constructor(findings: readonly Finding[]) {
+    super(findings.map(({ name, detail }) => `Cannot start gateway: ${name}: ${detail}`).join('\n'));
+  }
+}
+
+function baseChains(interfaces: GatewayInterfaces): BaseChain[] {
+  const chains = fixedChains({ interfaces, generation: 1, top: undefined });
+  return chains.flatMap(({ base }) => (base === undefined ? [] : [base]));
+}
+
+async function readText(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch(() => '');
+}
+
+async function lookAtForeign(interfaces: GatewayInterfaces, procRoot: string): Promise<Finding[]> {
+  const connection = new NetlinkConnection(NETLINK_NETFILTER);
+  try {
+    const foreign = await new ForeignTables(connection, baseChains(interfaces)).look();
+    return [...foreignFindings(foreign), await findLegacy(procRoot)];
+  } finally {
+    connection.close();
+  }
+}
+
+const interfaceNames = ({ lambda, egress }: GatewayInterfaces) => [...lambda, ...egress];
+
+async function findKernel({ interfaces, procRoot = PROC, ...options }: PreflightOptions): Promise<Finding[]> {
+  const { snat } = interfaces;
+  const needs = snat && ({ snat: snat.to === 'masquerade' ? 'masquerade' : 'address' } as const);
+  const name = release();
+  const texts = ['version', 'version_signature'].map((file) => readText(join(procRoot, file)));
+  return [
+    ...versionFindings(parseKernelVersion(name, ...(await Promise.all(texts))), name),
+    ...(await probeFeatures(options.features ?? features(needs ?? {}))),
+  ];
+}
+
+/**
+ * Looks at the kernel of this network namespace: its release and what is known to be wrong with it, what it can do, its
+ * settings, and what other tables do. Changes nothing. Needs CAP_NET_ADMIN: rejects with NetlinkError EPERM without.
+ */
+export async function preflight(options: PreflightOptions): Promise<readonly Finding[]> {
+  const { interfaces, procRoot = PROC } = options;
+  // Features first: they bring the modules whose settings are then there.
+  return [
+    ...(await findKernel(options)),
+    ...(await findSysctls(interfaceNames(interfaces), procRoot)),
+    ...(await lookAtForeign(interfaces, procRoot)),
+  ];
+}
+
+/** Calls back, once for each burst, when tables that are not ours changed or may have. */
+export function watchForeign(onChange: () => void): { close(): void } {
+  let timer: NodeJS.Timeout | undefined;
+  const changed = () => {
+    timer ??= setTimeout(() => {
+      timer = undefined;
+      onChange();
+    }, SETTLE_MS);
+  };
+  const socket = new NetlinkSocket({
+    protocol: NETLINK_NETFILTER,
+    onReceive: (bytes, lost) => {
+      if (lost > 0) changed();
+      for (const { type, payload } of readMessages(bytes)) {
+        if (timer !== undefined) return;
+        if (!CHANGES.has(type)) continue;
+        if (!isOurs(payload[0] ?? 0, new Attributes(payload, NFGENMSG_BYTES).string(1))) changed();
+      }
+    },
+  });
+  socket.join(NFNLGRP_NFTABLES);
+  return {
+    close() {
+      clearTimeout(timer);
+      socket.close();
+    },
+  };
+}
+
+const isForeign = ({ name }: Finding) => name.startsWith('foreign.');
+const isSetting = ({ name }: Finding) => name.startsWith('sysctl.');
+const key = ({ name, value }: Finding) => `${name} ${value}`;
+
+/**
+ * What preflight found, kept true while the gateway runs: settings are read anew for whoever asks, other tables are
+ * looked at again when they change.
+ */
+export class Preflight {
+  readonly #options: PreflightOptions;
+  readonly #log: Log;
+  readonly #watch: { close(): void };
+  #kernel: readonly Finding[] = [];
+  #foreign: readonly Finding[] = [];
+  #looking: Promise<void> = Promise.resolve();
+
+  private constructor(options: PreflightOptions, log: Log) {
+    this.#options = options;
+    this.#log = log;
+    this.#watch = watchForeign(() => {
+      this.#looking = this.#looking.then(() => this.#lookAgain());
+    });
+  }
+
+  /** Rejects with PreflightError where the gateway can not rely on the kernel. Warnings go to the log. */
+  static async start(options: PreflightOptions, log: Log): Promise<Preflight> {
+    // The watch first: no change falls between the look and it.
+    const started = new Preflight(options, log);
+    try {
+      const findings = await preflight(options);
+      const errors = findings.filter(({ level }) => level === 'error');
+      if (errors.length > 0) throw new PreflightError(errors);
+      started.#kernel = findings.filter((finding) => !isForeign(finding) && !isSetting(finding));
+      for (const finding of findings) started.#tell(finding);
+      started.#foreign = findings.filter(isForeign);
+      return started;
+    } catch (error) {
+      started.close();
+      throw error;
+    }
+  }
+
+  /** All findings as of now. Cost: one read of each setting. */
+  async findings(): Promise<readonly Finding[]> {
+    const { interfaces, procRoot = PROC } = this.#options;
+    return [...this.#kernel, ...(await findSysctls(interfaceNames(interfaces), procRoot)), ...this.#foreign];
+  }
+
+  #tell({ name, level, value, expected, detail }: Finding): void {
+    const fields = { value, expected };
+    if (level === 'warning') this.#log.warn(`${name}: ${detail}`, fields);
+    if (level === 'error') this.#log.error(`${name}: ${detail}`, fields);
+  }
+
+  /** A table that begins to write connection marks now is no reason to stop enforcing: it is told. */
+  async #lookAgain(): Promise<void> {
+    const { interfaces, procRoot = PROC } = this.#options;
+    try {
+      const before = new Map(this.#foreign.map((finding) => [key(finding), finding]));
+      this.#foreign = await lookAtForeign(interfaces, procRoot);
+      const now = new Set(this.#foreign.map(key));
+      for (const finding of this.#foreign) if (!before.has(key(finding))) this.#tell(finding);
+      for (const [id, { name, level, value }] of before) {
+        if (!now.has(id) && (level === 'warning' || level === 'error'))
+          this.#log.info(`${name}: it is gone`, { value });
+      }
+    } catch (error) {
+      this.#log.warn('tables of others could not be looked at', { error: error as Error });
+    }
+  }
+
+  close(): void {
+    this.#watch.close();
+  }
+}

@@ -1,0 +1,362 @@
+import { AF_UNSPEC, NLM_F_ACK, NLM_F_REQUEST } from '../conntrack/constants.js';
+import { parseAddress } from '../net/address.js';
+import { FAMILIES } from '../net/family.js';
+import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from '../netlink/connection.js';
+import { isBusy, isPermissionDenied, NetlinkError } from '../netlink/error.js';
+import { Attributes } from '../netlink/reader.js';
+import { MessageWriter } from '../netlink/writer.js';
+import { encodeBind } from '../nflog/encode.js';
+import { NFT_MSG } from '../nft/batch.js';
+import { accept, counter, match, type Rule } from '../nft/statement.js';
+import { encodeDumpRules } from '../route/rule.js';
+import type { Finding } from './finding.js';
+import * as s from './scratch.js';
+
+/** The sockets that probes ask, closed by who opened them. */
+export interface Sockets {
+  readonly netfilter: NetlinkConnection;
+  readonly routing: NetlinkConnection;
+}
+
+/** One thing that the kernel has or lacks. */
+export interface Feature {
+  readonly name: string;
+  /** The program does not work without it. */
+  readonly isNeeded: boolean;
+  /** Kernel option and module that bring it. */
+  readonly from: string;
+  readonly use: string;
+  /** Rejects with NetlinkError, or gives false, where the kernel lacks it. */
+  readonly probe: (sockets: Sockets) => Promise<unknown>;
+}
+
+/** What the configuration asks of the kernel beyond what every gateway needs. */
+export interface Needs {
+  readonly snat?: 'masquerade' | 'address';
+}
+
+/** `enum nf_inet_hooks`. */
+const HOOK_PREROUTING = 0;
+const HOOK_FORWARD = 2;
+const HOOK_POSTROUTING = 4;
+const NFGENMSG_BYTES = 4;
+/** `NFTA_SET_COUNT`, and `IPCTNL_MSG_CT_GET_STATS` with its subsystem. */
+const NFTA_SET_COUNT = 20;
+const CT_GET_STATS = (1 << 8) | 5;
+/** A log group that nothing writes to. */
+const SCRATCH_LOG_GROUP = 0xfffe;
+const REG_1 = 1;
+
+const MARKS: s.ScratchSet = { name: 'marks', flags: s.SET_F_MAP | s.SET_F_INTERVAL, data: 'mark' };
+const VERDICTS: s.ScratchSet = { name: 'verdicts', flags: s.SET_F_MAP, data: 'verdict' };
+const OBJECTS: s.ScratchSet = { name: 'objects', flags: s.SET_F_OBJECT, data: { object: s.OBJECT_COUNTER } };
+
+/** Rules in a chain of a hook, tried in the words of the program. */
+const rules =
+  (base: s.ScratchBase, ...all: readonly Rule[]) =>
+  ({ netfilter }: Sockets) => {
+    const scratch = new s.Scratch().chain('chain', base);
+    for (const rule of all) scratch.rule('chain', rule);
+    return scratch.commit(netfilter);
+  };
+
+const map =
+  (set: s.ScratchSet, rule: Rule) =>
+  ({ netfilter }: Sockets) =>
+    new s.Scratch().set(set).element(set).chain('chain').rule('chain', rule).commit(netfilter);
+
+const PREROUTING: s.ScratchBase = { type: 'filter', hook: HOOK_PREROUTING };
+const FORWARD: s.ScratchBase = { type: 'filter', hook: HOOK_FORWARD };
+const POSTROUTING: s.ScratchBase = { type: 'nat', hook: HOOK_POSTROUTING };
+
+/** `NFTA_LIMIT_RATE` 1, `UNIT` 2, `BURST` 3: one a second. */
+const limitData = (writer: MessageWriter) =>
+  writer.attributeU64be(1, 1n).attributeU64be(2, 1n).attributeU32be(3, 1);
+
+/**
+ * `update @set { ct original ip saddr EXPRESSION }`: `NFTA_CT_DREG` 1, `KEY` 2 (NFT_CT_SRC_IP 19), `DIRECTION` 3;
+ * `NFTA_DYNSET_SET_NAME` 1, `OP` 3 (update 1), `SREG_KEY` 4, `EXPR` 7.
+ */
+const dynamic =
+  (name: string, setFlags: number, data: (writer: MessageWriter) => void) =>
+  ({ netfilter }: Sockets) =>
+    new s.Scratch()
+      .set({ name: 'dynamic', flags: s.SET_F_EVAL | setFlags })
+      .chain('chain')
+      .rule('chain', (writer) => {
+        s.expression(writer, 'ct', () =>
+          writer.attributeU32be(1, REG_1).attributeU32be(2, 19).attributeU8(3, 0),
+        );
+        s.expression(writer, 'dynset', () => {
+          writer.attributeString(1, 'dynamic').attributeU32be(3, 1).attributeU32be(4, REG_1);
+          writer.nest(7, () => {
+            writer.attributeString(1, name);
+            writer.nest(2, () => data(writer));
+          });
+        });
+      })
+      .commit(netfilter);
+
+/** `NFTA_OBJREF_SET_SREG` 3, `SET_NAME` 4: `counter name ip saddr map @objects`. */
+async function probeObjectMap({ netfilter }: Sockets): Promise<void> {
+  await new s.Scratch()
+    .object('object', s.OBJECT_COUNTER, () => {})
+    .set(OBJECTS)
+    .element(OBJECTS)
+    .chain('chain')
+    .rule('chain', (writer) => {
+      s.expression(writer, 'ct', () =>
+        writer.attributeU32be(1, REG_1).attributeU32be(2, 19).attributeU8(3, 0),
+      );
+      s.expression(writer, 'objref', () => writer.attributeU32be(3, REG_1).attributeString(4, OBJECTS.name));
+    })
+    .commit(netfilter);
+}
+
+async function probeSetCount({ netfilter }: Sockets): Promise<boolean> {
+  const echoed = await new s.Scratch().set(MARKS, true).commit(netfilter);
+  return echoed.some(
+    ({ type, payload }) =>
+      type === NFT_MSG.newSet && new Attributes(payload, NFGENMSG_BYTES).has(NFTA_SET_COUNT),
+  );
+}
+
+async function probeConntrackNetlink({ netfilter }: Sockets): Promise<void> {
+  const writer = new MessageWriter()
+    .beginMessage({ type: CT_GET_STATS, flags: NLM_F_REQUEST | NLM_F_ACK, sequence: 1 })
+    .netfilterHeader(AF_UNSPEC)
+    .endMessage();
+  const operation = () => 'read connection tracking';
+  await netfilter.request({ bytes: writer.bytes(), lastSequence: 1, operation });
+}
+
+/** Binds a group for a moment; that another holds it shows as well that there is such a thing. */
+async function probeLogGroup(conntrack: boolean): Promise<void> {
+  const connection = new NetlinkConnection(NETLINK_NETFILTER);
+  const writer = new MessageWriter();
+  const sizes = { copyBytes: 64, bufferBytes: 4096, thresholdPackets: 1, timeoutMs: 10 };
+  encodeBind(writer, { sequence: 1, group: SCRATCH_LOG_GROUP, conntrack, ...sizes });
+  const operation = () => `bind log group ${SCRATCH_LOG_GROUP}`;
+  try {
+    await connection.request({ bytes: writer.bytes(), lastSequence: 1, operation });
+  } catch (error) {
+    if (!isBusy(error) && !isPermissionDenied(error)) throw error;
+  } finally {
+    connection.close();
+  }
+}
+
+async function probeRoutingRules({ routing }: Sockets): Promise<void> {
+  for (const family of FAMILIES) {
+    const writer = new MessageWriter();
+    encodeDumpRules(writer, 1, family);
+    const operation = () => `list IPv${family} routing rules`;
+    await routing.request({ bytes: writer.bytes(), lastSequence: 1, operation });
+  }
+}
+
+/** What the program is made of. */
+function programFeatures({ snat }: Needs): Feature[] {
+  const needed = (name: string, from: string, use: string, probe: Feature['probe'], isNeeded = true) => ({
+    ...{ name, from, use, probe, isNeeded },
+  });
+  const log = { kind: 'log', prefix: 'probe', group: SCRATCH_LOG_GROUP, snaplenBytes: 64 } as const;
+  return [
+    needed('inet', 'CONFIG_NF_TABLES_INET, module nf_tables', 'the table', ({ netfilter }) =>
+      new s.Scratch().chain('prerouting', PREROUTING).chain('forward', FORWARD).commit(netfilter),
+    ),
+    needed(
+      'connection',
+      'CONFIG_NFT_CT and CONFIG_NF_CONNTRACK_MARK, module nft_ct',
+      'state, mark and original addresses of connections',
+      rules(
+        FORWARD,
+        [{ kind: 'matchState', states: ['new'] }, match('ctOriginalDestinationPort', 0)],
+        [match('ctMark', 0), { kind: 'setCtMarkFromMark', value: 1 }, accept],
+      ),
+    ),
+    needed(
+      'interval_map',
+      'CONFIG_NF_TABLES, module nf_tables',
+      'address to class',
+      map(MARKS, [{ kind: 'setMarkFromMap', field: 'ctOriginalSource4', map: MARKS.name }]),
+    ),
+    needed(
+      'verdict_map',
+      'CONFIG_NF_TABLES, module nf_tables',
+      'class to chain',
+      map(VERDICTS, [{ kind: 'verdictMap', field: 'ctOriginalSource4', map: VERDICTS.name }]),
+    ),
+    needed(
+      'named_counter',
+      'CONFIG_NFT_COUNTER and CONFIG_NFT_OBJREF, module nft_objref',
+      'counts of decisions and drops',
+      ({ netfilter }) =>
+        new s.Scratch()
+          .object('object', s.OBJECT_COUNTER, () => {})
+          .chain('chain')
+          .rule('chain', [counter('object')])
+          .commit(netfilter),
+    ),
+    needed(
+      'fib',
+      'CONFIG_NFT_FIB_INET, module nft_fib_inet',
+      'the check of the reverse path',
+      rules(PREROUTING, [match('fibSourceOifname', 'lo')], [{ kind: 'matchNoReversePath' }]),
+    ),
+    needed(
+      'limit',
+      'CONFIG_NFT_LIMIT, module nft_limit',
+      'bounds on what is logged',
+      rules(FORWARD, [{ kind: 'limit', perSecond: 1, burstPackets: 1 }]),
+    ),
+    needed('log', 'CONFIG_NFT_LOG, module nft_log', 'records of denied connections', rules(FORWARD, [log])),
+    needed(
+      'reject',
+      'CONFIG_NFT_REJECT_INET, module nft_reject_inet',
+      'the action REJECT',
+      rules(FORWARD, [match('l4proto', 6), { kind: 'rejectTcpReset' }], [{ kind: 'rejectAdminProhibited' }]),
+    ),
+    needed(
+      'masquerade',
+      'CONFIG_NFT_MASQ, modules nft_masq and nft_chain_nat',
+      'snat to masquerade',
+      rules(POSTROUTING, [{ kind: 'masquerade' }]),
+      snat === 'masquerade',
+    ),
+    needed(
+      'snat',
+      'CONFIG_NFT_NAT, modules nft_nat and nft_chain_nat',
+      'snat to an address',
+      rules(
+        POSTROUTING,
+        ...['192.0.2.1', '2001:db8::1'].map((to): Rule => [{ kind: 'snat', to: parseAddress(to) }]),
+      ),
+      snat === 'address',
+    ),
+  ];
+}
+
+/** What stands around the program: events, records, the guard. */
+const SURROUNDINGS: readonly Feature[] = [
+  {
+    name: 'conntrack_netlink',
+    isNeeded: true,
+    from: 'CONFIG_NF_CT_NETLINK, module nf_conntrack_netlink',
+    use: 'flow records and the end of connections that are no longer permitted',
+    probe: probeConntrackNetlink,
+  },
+  {
+    name: 'routing_rules',
+    isNeeded: true,
+    from: 'CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES',
+    use: 'the guard, without which nothing stops packets when the table is gone',
+    probe: probeRoutingRules,
+  },
+  {
+    name: 'nflog',
+    isNeeded: true,
+    from: 'CONFIG_NETFILTER_NETLINK_LOG, module nfnetlink_log',
+    use: 'records of denied connections',
+    probe: () => probeLogGroup(false),
+  },
+  {
+    name: 'nflog_connection',
+    isNeeded: false,
+    from: 'CONFIG_NETFILTER_NETLINK_GLUE_CT',
+    use: 'logged packets that come with their connection',
+    probe: () => probeLogGroup(true),
+  },
+];
+
+/** What the kernel may have and no part of the program depends on. */
+const OPTIONAL: readonly Feature[] = [
+  {
+    name: 'counter_map',
+    isNeeded: false,
+    from: 'CONFIG_NFT_OBJREF, module nft_objref',
+    use: 'one rule that counts for many groups',
+    probe: probeObjectMap,
+  },
+  {
+    name: 'limit_object',
+    isNeeded: false,
+    from: 'CONFIG_NFT_LIMIT, module nft_limit',
+    use: 'a rate that several rules share',
+    probe: ({ netfilter }) => new s.Scratch().object('object', s.OBJECT_LIMIT, limitData).commit(netfilter),
+  },
+  {
+    name: 'dynamic_limit',
+    isNeeded: false,
+    from: 'CONFIG_NFT_LIMIT, module nft_limit',
+    use: 'a rate for each address',
+    probe: dynamic('limit', s.SET_F_TIMEOUT, limitData),
+  },
+  {
+    name: 'dynamic_connlimit',
+    isNeeded: false,
+    from: 'CONFIG_NFT_CONNLIMIT, module nft_connlimit',
+    use: 'a number of connections for each address',
+    // `NFTA_CONNLIMIT_COUNT` 1. It ends elements by itself, and is refused in a set with time-outs.
+    probe: dynamic('connlimit', 0, (writer) => writer.attributeU32be(1, 1)),
+  },
+  {
+    name: 'table_owner_persist',
+    isNeeded: false,
+    from: 'Linux 6.9',
+    use: 'a table that others can not change (never owner alone: the kernel would delete it with its owner)',
+    probe: ({ netfilter }) => new s.Scratch(s.TABLE_F_OWNER | s.TABLE_F_PERSIST).commit(netfilter),
+  },
+  {
+    name: 'set_element_count',
+    isNeeded: false,
+    from: 'a kernel that tells NFTA_SET_COUNT',
+    use: 'the size of a set without a listing of it',
+    probe: probeSetCount,
+  },
+];
+
+/** Everything that preflight tries, in the order of the report. */
+export const features = (needs: Needs): readonly Feature[] => [
+  ...programFeatures(needs),
+  ...SURROUNDINGS,
+  ...OPTIONAL,
+];
+
+async function findFeature(feature: Feature, sockets: Sockets): Promise<Finding> {
+  const { name, isNeeded, from, use } = feature;
+  const found = { name: `feature.${name}`, ...(isNeeded && { expected: 'yes' }) };
+  let why = '';
+  try {
+    if ((await feature.probe(sockets)) !== false) return { ...found, level: 'ok', value: 'yes', detail: use };
+  } catch (error) {
+    if (!(error instanceof NetlinkError)) throw error;
+    why = `: ${error.message}`;
+  }
+  const detail = `the kernel lacks it${why}; it comes with ${from}, and is for ${use}`;
+  return { ...found, level: isNeeded ? 'error' : 'info', value: 'no', detail };
+}
+
+/**
+ * Tries features by transactions in a dormant scratch table that each of them deletes itself; one that an earlier
+ * process left is removed. Needs CAP_NET_ADMIN: rejects with NetlinkError EPERM without. Cost: a millisecond each.
+ */
+export async function probeFeatures(wanted: readonly Feature[]): Promise<Finding[]> {
+  const sockets: Sockets = {
+    netfilter: new NetlinkConnection(NETLINK_NETFILTER),
+    routing: new NetlinkConnection(NETLINK_ROUTE),
+  };
+  try {
+    try {
+      await new s.Scratch().commit(sockets.netfilter);
+    } catch (error) {
+      if (isPermissionDenied(error)) throw error;
+    }
+    const findings: Finding[] = [];
+    for (const feature of wanted) findings.push(await findFeature(feature, sockets));
+    return findings;
+  } finally {
+    sockets.netfilter.close();
+    sockets.routing.close();
+  }
+}
