@@ -93,6 +93,7 @@ export class Gateway {
   readonly #reconciler: Reconciler;
   readonly #keeper: SnapshotKeeper;
   readonly #assembler: FlowAssembler;
+  #preflight: Preflight | undefined;
   #matcher = buildMatcher(undefined);
   #matched: Snapshot | undefined;
   /** The generation that the log last told of: a new revision of the same content has none of its own. */
@@ -147,6 +148,7 @@ export class Gateway {
     await this.#guard.ensure();
     await honourMarks(this.#interfaces);
     const preflight = await Preflight.start({ interfaces: interfacesOf(this.#config) }, this.#log);
+    this.#preflight = preflight;
     this.#closers.push(() => preflight.close());
     this.#metrics.kernel(() => preflight.findings());
     await mkdir(this.#config.state.path, { recursive: true });
@@ -349,6 +351,7 @@ export class Gateway {
       functions: snapshot?.inventory.functions.length ?? 0,
       scopes: snapshot?.inventory.scopes ?? [],
       dropped: await this.#dropped(),
+      warnings: (await this.#preflight?.warnings()) ?? [],
     };
   }
 

@@ -37,7 +37,12 @@ t.test('the product does not start beside a table that writes connection marks',
     stage.product!.logFrom().find(({ level, message }) => level === 'error' && message.startsWith(REFUSED));
   await until('one that comes later is told', told);
   t.equal(stage.metric('sluice_foreign_tables', { kind: 'ct_mark' }), 1);
-  t.ok((await stage.ready()).ready, 'and the product goes on');
+  const { ready, warnings } = await stage.ready();
+  t.ok(ready, 'and the product goes on');
+  t.ok(
+    warnings.some((line) => line.startsWith(REFUSED)),
+    'and its status says so',
+  );
 });
 
 t.test('check --kernel says what a start would', async (t) => {

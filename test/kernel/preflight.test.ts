@@ -1,4 +1,5 @@
 import '../support/own-namespace.js';
+import { setTimeout as delay } from 'node:timers/promises';
 import { NetlinkSocket } from 'nftables-napi';
 import { createLog } from 'sluice-gateway/log.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
@@ -12,6 +13,9 @@ import t, { type Test } from 'tap';
 import { labInterfaces } from '../support/load.js';
 import { here } from '../support/namespace.js';
 import { until } from '../support/wait.js';
+
+/** Longer than a burst is waited for. */
+const SETTLED_MS = 1_000;
 
 /** Preflight asks the kernel without a trace, and sees what other tables do. */
 
@@ -241,10 +245,14 @@ t.test('only changes of chains and rules of others call for another look', async
   });
   t.teardown(() => watch.close());
   nft('table inet sluice { chain x { counter; }; }');
+  nft('table inet sluice_probe { chain x { counter; }; }');
+  await delay(SETTLED_MS);
+  t.equal(calls, 0, 'our own do not');
   nft('table inet other { set s { type ipv4_addr; }; }');
   await until('a table of others', () => calls === 1);
   nft('add element inet other s { 192.0.2.1 }');
-  nft('add rule inet sluice x counter');
+  await delay(SETTLED_MS);
+  t.equal(calls, 1, 'nor do elements');
   nft('add chain inet other c');
   nft('add rule inet other c counter');
   await until('its rules', () => calls > 1);

@@ -120,6 +120,7 @@ export function showStatus(status: Status): void {
   }
   const dropped = Object.entries(status.dropped).map(([reason, count]) => `${reason} ${count}`);
   say(`  packets dropped: ${dropped.join(', ')}`);
+  for (const warning of status.warnings) say(`  warning: ${warning}`);
 }
 
 export function showGroups(groups: readonly GroupAnswer[], isInFull: boolean): void {

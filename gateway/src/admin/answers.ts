@@ -19,6 +19,8 @@ export interface Status {
   readonly functions: number;
   readonly scopes: Snapshot['inventory']['scopes'];
   readonly dropped: Readonly<Record<string, number>>;
+  /** What preflight finds in the kernel and in the tables of others that is not as it should be. */
+  readonly warnings: readonly string[];
 }
 
 /** What `sluice groups` shows of one group. */

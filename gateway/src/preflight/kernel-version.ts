@@ -12,8 +12,8 @@ export interface KernelVersion {
 
 const NUMBERS = /^([0-9]+)\.([0-9]+)(?:\.([0-9]+))?/;
 
-/** Vendors that keep a version and take fixes as they choose. */
-const PICKED = /\.el[0-9]|\.fc[0-9]*eln|azl|\.cm2/;
+/** Red Hat and its rebuilds keep a version and take fixes as they choose. */
+const PICKED = /\.el[0-9]/;
 
 /**
  * Reads `uname -r`, and where that has a name of its own for the patch level, what names the stable release:

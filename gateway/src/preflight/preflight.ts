@@ -86,10 +86,12 @@ async function findKernel({ interfaces, procRoot = PROC, ...options }: Preflight
 export async function preflight(options: PreflightOptions): Promise<readonly Finding[]> {
   const { interfaces, procRoot = PROC } = options;
   // Features first: they bring the modules whose settings are then there.
+  const kernel = await findKernel(options);
+  const hasTables = !kernel.some(({ name, level }) => name === 'feature.inet' && level === 'error');
   return [
-    ...(await findKernel(options)),
+    ...kernel,
     ...(await findSysctls(interfaceNames(interfaces), procRoot)),
-    ...(await lookAtForeign(interfaces, procRoot)),
+    ...(hasTables ? await lookAtForeign(interfaces, procRoot) : []),
   ];
 }
 
@@ -168,6 +170,12 @@ export class Preflight {
   async findings(): Promise<readonly Finding[]> {
     const { interfaces, procRoot = PROC } = this.#options;
     return [...this.#kernel, ...(await findSysctls(interfaceNames(interfaces), procRoot)), ...this.#foreign];
+  }
+
+  /** What is not as it should be, a line each. */
+  async warnings(): Promise<string[]> {
+    const findings = (await this.findings()).filter(({ level }) => level === 'warning' || level === 'error');
+    return findings.map(({ name, detail }) => `${name}: ${detail}`);
   }
 
   #tell({ name, level, value, expected, detail }: Finding): void {
