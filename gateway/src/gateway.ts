@@ -150,7 +150,10 @@ export class Gateway {
     const preflight = await Preflight.start({ interfaces: interfacesOf(this.#config) }, this.#log);
     this.#preflight = preflight;
     this.#closers.push(() => preflight.close());
-    this.#metrics.kernel(() => preflight.findings());
+    this.#metrics.kernel(
+      () => preflight.found(),
+      () => preflight.settings(),
+    );
     await mkdir(this.#config.state.path, { recursive: true });
     await chmod(this.#config.state.path, 0o700);
     for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));
@@ -351,7 +354,7 @@ export class Gateway {
       functions: snapshot?.inventory.functions.length ?? 0,
       scopes: snapshot?.inventory.scopes ?? [],
       dropped: await this.#dropped(),
-      warnings: (await this.#preflight?.warnings()) ?? [],
+      warnings: this.#preflight?.warnings() ?? [],
     };
   }
 

@@ -37,7 +37,7 @@ export function kernelMetrics(families: Families) {
     'problem',
     isYes,
   );
-  const settings = family('sluice_sysctl', 'Settings of the kernel, numbers only', 'name', (finding) => ({
+  const numbers = family('sluice_sysctl', 'Settings of the kernel, numbers only', 'name', (finding) => ({
     ...{ label: rest(finding), value: Number(finding.value) },
   }));
   const foreign = family(
@@ -47,20 +47,13 @@ export function kernelMetrics(families: Families) {
     (finding) => ({ label: rest(finding), value: finding.value === 'none' ? 0 : 1 }),
   );
   return {
-    /** Asked once at each scrape. */
-    kernel(source: () => Promise<readonly Finding[]>): void {
-      let asked: Promise<readonly Finding[]> | undefined;
-      const only = (choose: (findings: readonly Finding[]) => readonly Finding[]) => async () => {
-        asked ??= source().finally(() => {
-          asked = undefined;
-        });
-        return choose(await asked);
-      };
-      info(only((findings) => findings.filter(({ name }) => name === 'kernel')));
-      features(only((findings) => of('feature', findings)));
-      problems(only((findings) => of('problem', findings)));
-      settings(only((findings) => of('sysctl', findings).filter(({ value }) => /^-?[0-9]+$/.test(value))));
-      foreign(only((findings) => of('foreign', findings)));
+    /** Asked at each scrape: `found` for all but the settings. */
+    kernel(found: () => readonly Finding[], settings: () => readonly Finding[]): void {
+      info(() => found().filter(({ name }) => name === 'kernel'));
+      features(() => of('feature', found()));
+      problems(() => of('problem', found()));
+      foreign(() => of('foreign', found()));
+      numbers(() => settings().filter(({ value }) => /^-?[0-9]+$/.test(value)));
     },
   };
 }

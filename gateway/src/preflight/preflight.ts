@@ -21,6 +21,8 @@ const DEL_FLOWTABLE = (10 << 8) | 24;
 const NFGENMSG_BYTES = 4;
 /** Others change their tables in bursts: one look for each. */
 const SETTLE_MS = 500;
+/** After a look that failed, as when they change faster than they can be listed. */
+const RETRY_MS = 2_000;
 
 /** Events that may change what a look sees: elements never do. */
 const CHANGES: ReadonlySet<number> = new Set([
@@ -90,20 +92,25 @@ export async function preflight(options: PreflightOptions): Promise<readonly Fin
   const hasTables = !kernel.some(({ name, level }) => name === 'feature.inet' && level === 'error');
   return [
     ...kernel,
-    ...(await findSysctls(interfaceNames(interfaces), procRoot)),
+    ...findSysctls(interfaceNames(interfaces), procRoot),
     ...(hasTables ? await lookAtForeign(interfaces, procRoot) : []),
   ];
 }
 
-/** Calls back, once for each burst, when tables that are not ours changed or may have. */
-export function watchForeign(onChange: () => void): { close(): void } {
+/** Has `look` called, once for each burst, when tables that are not ours changed or may have; again where it rejects. */
+export function watchForeign(look: () => Promise<void>): { close(): void } {
   let timer: NodeJS.Timeout | undefined;
-  const changed = () => {
+  let looked = Promise.resolve();
+  let isClosed = false;
+  const lookIn = (delayMs: number) => {
     timer ??= setTimeout(() => {
       timer = undefined;
-      onChange();
-    }, SETTLE_MS);
+      looked = looked.then(look).catch(() => {
+        if (!isClosed) lookIn(RETRY_MS);
+      });
+    }, delayMs);
   };
+  const changed = () => lookIn(SETTLE_MS);
   const socket = new NetlinkSocket({
     protocol: NETLINK_NETFILTER,
     onReceive: (bytes, lost) => {
@@ -118,6 +125,7 @@ export function watchForeign(onChange: () => void): { close(): void } {
   socket.join(NFNLGRP_NFTABLES);
   return {
     close() {
+      isClosed = true;
       clearTimeout(timer);
       socket.close();
     },
@@ -138,14 +146,11 @@ export class Preflight {
   readonly #watch: { close(): void };
   #kernel: readonly Finding[] = [];
   #foreign: readonly Finding[] = [];
-  #looking: Promise<void> = Promise.resolve();
 
   private constructor(options: PreflightOptions, log: Log) {
     this.#options = options;
     this.#log = log;
-    this.#watch = watchForeign(() => {
-      this.#looking = this.#looking.then(() => this.#lookAgain());
-    });
+    this.#watch = watchForeign(() => this.#lookAgain());
   }
 
   /** Rejects with PreflightError where the gateway can not rely on the kernel. Warnings go to the log. */
@@ -166,15 +171,21 @@ export class Preflight {
     }
   }
 
-  /** All findings as of now. Cost: one read of each setting. */
-  async findings(): Promise<readonly Finding[]> {
+  /** Kernel and tables of others. */
+  found(): readonly Finding[] {
+    return [...this.#kernel, ...this.#foreign];
+  }
+
+  /** Settings as they are now. Cost: a read of each, half a millisecond. */
+  settings(): readonly Finding[] {
     const { interfaces, procRoot = PROC } = this.#options;
-    return [...this.#kernel, ...(await findSysctls(interfaceNames(interfaces), procRoot)), ...this.#foreign];
+    return findSysctls(interfaceNames(interfaces), procRoot);
   }
 
   /** What is not as it should be, a line each. */
-  async warnings(): Promise<string[]> {
-    const findings = (await this.findings()).filter(({ level }) => level === 'warning' || level === 'error');
+  warnings(): string[] {
+    const all = [...this.found(), ...this.settings()];
+    const findings = all.filter(({ level }) => level === 'warning' || level === 'error');
     return findings.map(({ name, detail }) => `${name}: ${detail}`);
   }
 
@@ -197,7 +208,10 @@ export class Preflight {
           this.#log.info(`${name}: it is gone`, { value });
       }
     } catch (error) {
-      this.#log.warn('tables of others could not be looked at', { error: error as Error });
+      this.#log.warn('tables of others could not be looked at, they will be again', {
+        error: error as Error,
+      });
+      throw error;
     }
   }
 

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding, Level } from './finding.js';
 
@@ -111,10 +111,10 @@ function interfaceSettings(name: string): Setting[] {
 /** `/proc/sys/net/ipv4/conf/eth0.1/x` has no name with dots that could be read back; slashes are kept there. */
 const nameOf = (key: string) => (key.includes('.') ? key : key.replaceAll('/', '.'));
 
-/** A file of `/proc`; undefined where there is none: no such interface, no such module. */
-async function readProc(root: string, path: string): Promise<string | undefined> {
+/** A file of `/proc`, read at once: it waits for no disk. Undefined where there is none: no such interface or module. */
+function readProc(root: string, path: string): string | undefined {
   try {
-    return (await readFile(join(root, path), 'utf8')).trim().replaceAll('\t', ' ');
+    return readFileSync(join(root, path), 'utf8').trim().replaceAll('\t', ' ');
   } catch (error) {
     if (['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
@@ -126,24 +126,23 @@ const settingsOf = (interfaces: readonly string[]) => [
   ...interfaces.flatMap((name) => interfaceSettings(name)),
 ];
 
-async function findSetting(root: string, setting: Setting): Promise<Finding> {
+function findSetting(root: string, setting: Setting): Finding {
   const { key, expected, isFine, level, detail } = setting;
   const name = `sysctl.${nameOf(key)}`;
-  const value = await readProc(root, `sys/${key}`);
+  const value = readProc(root, `sys/${key}`);
   if (value === undefined) return { name, level: 'ok', value: '-', detail: 'there is none here' };
   const found = { name, value, ...(expected !== undefined && { expected }), detail };
   return { ...found, level: isFine(value) ? 'ok' : level };
 }
 
 /** The table of connections: its size beside what is in it, its buckets and the memory. */
-async function findConnections(root: string): Promise<Finding[]> {
-  const number = async (path: string) => Number((await readProc(root, path)) ?? Number.NaN);
+function findConnections(root: string): Finding[] {
+  const number = (path: string) => Number(readProc(root, path) ?? Number.NaN);
   const folder = 'sys/net/netfilter/nf_conntrack';
-  const most = await number(`${folder}_max`);
-  const count = await number(`${folder}_count`);
-  const buckets = await number(`${folder}_buckets`);
-  const memoryBytes =
-    Number(/^MemTotal:\s*([0-9]+) kB/m.exec((await readProc(root, 'meminfo')) ?? '')?.[1]) * 1024;
+  const most = number(`${folder}_max`);
+  const count = number(`${folder}_count`);
+  const buckets = number(`${folder}_buckets`);
+  const memoryBytes = Number(/^MemTotal:\s*([0-9]+) kB/m.exec(readProc(root, 'meminfo') ?? '')?.[1]) * 1024;
   if (Number.isNaN(most)) return [];
   const fits = Math.floor((memoryBytes * MEMORY_SHARE_MAX) / CONNECTION_BYTES);
   const mebibytes = Math.round((most * CONNECTION_BYTES) / 2 ** 20);
@@ -175,8 +174,10 @@ async function findConnections(root: string): Promise<Finding[]> {
   ];
 }
 
-/** Settings of the kernel in this network namespace that bear on a gateway. Changes none of them. */
-export async function findSysctls(interfaces: readonly string[], procRoot: string): Promise<Finding[]> {
-  const settings = settingsOf(interfaces).map((setting) => findSetting(procRoot, setting));
-  return [...(await Promise.all(settings)), ...(await findConnections(procRoot))];
+/** Settings of the kernel in this network namespace that bear on a gateway. Changes none. Cost: half a millisecond. */
+export function findSysctls(interfaces: readonly string[], procRoot: string): Finding[] {
+  return [
+    ...settingsOf(interfaces).map((setting) => findSetting(procRoot, setting)),
+    ...findConnections(procRoot),
+  ];
 }
