@@ -1,6 +1,7 @@
 import t from 'tap';
 import { createMetrics } from '../metrics/metrics.js';
 import type { Finding } from './finding.js';
+import { findLegacy } from './foreign.js';
 import {
   hasProblem,
   type KernelVersion,
@@ -111,6 +112,16 @@ t.test('settings are judged by what they hold; what is not there is told', async
   ];
   for (const [name, level, value] of expected) t.match(found.get(`sysctl.${name}`), { level, value }, name);
   t.match(found.get('sysctl.net.netfilter.nf_conntrack_max')?.expected, '65536 to 1342177');
+});
+
+t.test('tables of iptables-legacy are named: no more of them can be seen', async (t) => {
+  const name = 'foreign.legacy';
+  t.match(await findLegacy(t.testdir()), { name, level: 'ok', value: 'none' });
+  const proc = t.testdir({ net: { ip_tables_names: 'nat\nfilter\n', ip6_tables_names: file('mangle') } });
+  const value = 'iptables nat, iptables filter, ip6tables mangle';
+  t.match(await findLegacy(proc), { name, level: 'warning', value });
+  const empty = t.testdir({ net: { ip_tables_names: '', ip6_tables_names: '' } });
+  t.match(await findLegacy(empty), { level: 'ok' }, 'modules without tables');
 });
 
 t.test('findings become numbers', async (t) => {
