@@ -1,12 +1,14 @@
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { apply } from './apply/apply.js';
+import { churn } from './churn/churn.js';
+import { datapath } from './datapath/datapath.js';
 import type { Bench, BenchOptions } from './harness.js';
 import { lpm } from './lpm/lpm.js';
 import { memory } from './memory/memory.js';
 import { ConsoleReport } from './report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { apply, lpm, memory };
+const BENCHES: Readonly<Record<string, Bench>> = { apply, churn, datapath, lpm, memory };
 
 const usage = () =>
   ['Usage: npm run bench -- NAME [--size N] [--json FILE]', '']
