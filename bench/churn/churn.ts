@@ -29,18 +29,30 @@ const total = (counts: Iterable<number>) => [...counts].reduce((sum, count) => s
 async function makeChanges(site: Site, changes: readonly Change[], atChange: (index: number) => void) {
   const random = seededRandom(SEED);
   const seconds: { readonly kind: ChangeKind; readonly seconds: number }[] = [];
+  let isFlushed = false;
   for (const [index, { kind, world }] of changes.entries()) {
     atChange(index);
-    site.epoch(index + 1);
+    // What is lost before a flushed table is back is lost by the flush, whatever else happens meanwhile.
+    if (!isFlushed) site.epoch(index + 1);
+    isFlushed ||= kind === 'table flushed';
     const start = performance.now();
     if (kind === 'gateway killed') await site.restart();
     if (kind === 'table flushed') site.flushTable();
     const revision = await site.publish(world);
     if (random.below(HASTE) === 0 && index < changes.length - 1) continue;
     await site.inForce(revision);
+    isFlushed = false;
     seconds.push({ kind, seconds: (performance.now() - start) / 1000 });
   }
   return seconds;
+}
+
+/** Of the packets that were sent while changes of a kind were under way. */
+function countOf(counters: ByChange, changes: readonly Change[], kind: ChangeKind): number {
+  const isOf = (epoch: number) => changes[epoch - 1]?.kind === kind;
+  return total(
+    counters.flatMap((counts) => [...counts].filter(([epoch]) => isOf(epoch)).map(([, one]) => one)),
+  );
 }
 
 function tell(
@@ -50,21 +62,18 @@ function tell(
   ended: Ended,
   leaks: readonly number[],
 ): void {
-  const kindOf = (epoch: number) => changes[epoch - 1]?.kind;
   const rows = CHANGE_KINDS.map((kind) => {
-    const count = (all: ByChange) =>
-      total(
-        all.flatMap((counts) =>
-          [...counts].filter(([epoch]) => kindOf(epoch) === kind).map(([, one]) => one),
-        ),
-      );
+    const [sent, received] = [ended.sent, ended.received].map((all) => countOf(all, changes, kind)) as [
+      number,
+      number,
+    ];
     const took = seconds.filter((one) => one.kind === kind).map((one) => one.seconds);
     return [
       kind,
       String(changes.filter((change) => change.kind === kind).length),
       took.length === 0 ? '' : spreadOf(took).median.toFixed(3),
-      String(count(ended.sent)),
-      String(count(ended.sent) - count(ended.received)),
+      String(sent),
+      String(sent - received),
       String(leaks.filter((change) => changes[change]?.kind === kind).length),
     ];
   });
@@ -77,6 +86,7 @@ function tell(
 
 function figures(
   report: Report,
+  changes: readonly Change[],
   { deniedSent, sent, received, streams }: Ended,
   leaked: number,
   took: readonly number[],
@@ -95,6 +105,8 @@ function figures(
   if (sum(sent) === 0 || deniedSent === 0) throw new Error('Cannot tell anything: nothing was sent');
   report.figure('permittedPacketsSent', sum(sent));
   report.figure('permittedPacketsDropped', sum(sent) - sum(received));
+  const flushed = [sent, received].map((all) => countOf(all, changes, 'table flushed')) as [number, number];
+  report.figure('permittedPacketsDroppedByFlush', flushed[0] - flushed[1]);
   report.figure('connectionSilentMsMax', Math.max(...silent));
   report.figure('changeSecondsMedian', spreadOf(took).median);
   report.figure('changeSeconds99', sorted[Math.ceil(sorted.length * 0.99) - 1]!);
@@ -172,6 +184,7 @@ async function churnAt(folder: string, report: Report): Promise<void> {
     tell(report, changes, seconds, ended, arrivals.leaks);
     figures(
       report,
+      changes,
       ended,
       arrivals.leaks.length,
       seconds.map((one) => one.seconds),
