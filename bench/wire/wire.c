@@ -3,8 +3,8 @@
 // FRAMES holds frames one after the other, each behind its length in two bytes, the high one first. Both take commands,
 // one a line, until standard input ends, and answer with lines that begin with "=".
 //
-// send:  run PACKETS MS SHIFT  sends as fast as it can until either is reached, milliseconds being those of processor time;
-//                              with SHIFT 1 every datagram has a source port one higher than when it was sent before.
+// send:  run PACKETS MS SHIFT  sends as fast as it can until either is reached, milliseconds of processor time; with
+//                              SHIFT 1 every datagram has a source port one higher than when it was sent before.
 //                              "=ran SENT WALL_NS CPU_NS"
 //        start PER_SECOND SHIFT goes on at this rate, every datagram stamped with the epoch; "=started"
 //        epoch NUMBER          the stamp from here on, below EPOCHS_MAX
@@ -65,7 +65,7 @@ static void print_counts(void) {
   fflush(stdout);
 }
 
-// A command, without its line feed; exits where standard input has ended. Commands are answered before the next is sent.
+// A command, without its line feed; exits where standard input has ended.
 static char *read_command(void) {
   static char line[LINE_BYTES_MAX];
   size_t length = 0;
