@@ -11,11 +11,12 @@ import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
+import { FILE_MS_MAX } from '../support/patience.js';
 import { back, type Flow, flow, reversed, Stand, there } from '../support/stand.js';
 
 /** What goes wrong with a connection that outlives the policy under which it began. */
 
-t.setTimeout(180_000);
+t.setTimeout(FILE_MS_MAX);
 
 const stand = await Stand.create();
 const connection = new NetlinkConnection(NETLINK_NETFILTER);

@@ -6,12 +6,13 @@ import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { inForce, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
+import { FILE_MS_MAX } from '../support/patience.js';
 import { back, type Flow, flow, Stand, there } from '../support/stand.js';
 import { until } from '../support/wait.js';
 
 /** Without our table nothing passes: the routing rules of the guard see to it, whoever removed the table. */
 
-t.setTimeout(180_000);
+t.setTimeout(FILE_MS_MAX);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());

@@ -4,12 +4,13 @@ import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { inForce, type LoadInput, labInterfaces, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
+import { FILE_MS_MAX } from '../support/patience.js';
 import { back, flow, Stand, there } from '../support/stand.js';
 import { until } from '../support/wait.js';
 
 /** What goes wrong with one packet: marks of others, lookups that miss, forged sources, stray TCP flags. */
 
-t.setTimeout(180_000);
+t.setTimeout(FILE_MS_MAX);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());

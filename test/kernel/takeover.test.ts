@@ -16,6 +16,7 @@ import { policyOf, SIDES, type Side } from '../support/apply-loop.js';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { compileAll, labInterfaces } from '../support/load.js';
 import { here } from '../support/namespace.js';
+import { FILE_MS_MAX } from '../support/patience.js';
 import { seed } from '../support/seed.js';
 import { back, flow, Stand, there } from '../support/stand.js';
 
@@ -26,7 +27,7 @@ const KILLS = 20;
 const KILL_MS_MAX = 400;
 const PER_SECOND = 1_000;
 
-t.setTimeout(180_000);
+t.setTimeout(FILE_MS_MAX);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());

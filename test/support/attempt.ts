@@ -1,5 +1,6 @@
 import { createSocket } from 'node:dgram';
 import { createConnection } from 'node:net';
+import { patience } from './patience.js';
 
 /** One try to reach a server, from one address of a function. */
 export interface Attempt {
@@ -9,7 +10,7 @@ export interface Attempt {
   readonly protocol: 'tcp' | 'udp';
 }
 
-const ANSWER_MS_MAX = 1_200;
+const ANSWER_MS_MAX = 1_200 * patience;
 
 function tcp({ from, to, port }: Attempt): Promise<boolean> {
   return new Promise((resolve) => {

@@ -1,8 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
-
-/** Of a whole file; tap's own limit is meant for tests without namespaces and processes. */
-const FILE_MS_MAX = 120_000;
+import { FILE_MS_MAX } from './patience.js';
 
 function whyNot(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root for network namespaces';
@@ -13,6 +11,7 @@ function whyNot(): string | undefined {
 
 /** Ends this test file as skipped where network namespaces can't be made, or `nft` can't be asked. */
 export function needPrivileges(): void {
+  // tap's own limit is meant for tests without namespaces and processes.
   t.setTimeout(FILE_MS_MAX);
   const reason = whyNot();
   if (reason === undefined) return;

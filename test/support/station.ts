@@ -1,9 +1,10 @@
 import type { ChildProcess } from 'node:child_process';
 import { frame, readFrame, type SeenPacket, type TestPacket } from './frames.js';
 import { here, macOf, type Place } from './namespace.js';
+import { patience } from './patience.js';
 import { PYTHON, RAW } from './wire.js';
 
-const WAIT_MS_MAX = 10_000;
+const WAIT_MS_MAX = 10_000 * patience;
 
 /** A stream of packets under way. */
 export interface Stream {

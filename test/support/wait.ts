@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { patience } from './patience.js';
 
 const STEP_MS = 50;
-const WAIT_MS_MAX = 20_000;
+const WAIT_MS_MAX = 20_000 * patience;
 
 /** Waits until something holds, and gives it; throws with `what` when it does not come true. */
 export async function until<T>(
