@@ -1,4 +1,5 @@
 import '../support/own-namespace.js';
+import { release } from 'node:os';
 import { mock } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { SocketClosedError } from 'nftables-napi';
@@ -15,6 +16,9 @@ import { here } from '../support/namespace.js';
 
 const nft = (...args: string[]) => here.run('nft', args);
 const ruleset = () => nft('list', 'ruleset');
+/** Of a malformed attribute in a batch 6.1 and 6.12 tell the errno alone, 6.18 what is wrong too. */
+const [major, minor] = release().split('.').map(Number);
+const saysWhatIsMalformed = major! > 6 || (major === 6 && minor! >= 18);
 const chain = (name: string) => ({ name, rules: [] });
 
 function open(t: Test): { connection: NetlinkConnection; kernel: NftKernel } {
@@ -62,7 +66,10 @@ t.test('a transaction takes effect whole or not at all, and an error names the o
     [
       'with words of the kernel',
       batch().addChain(chain('x'.repeat(300))),
-      { code: 'ERANGE', kernelMessage: 'Attribute failed policy validation', offset: 32 },
+      {
+        code: 'ERANGE',
+        ...(saysWhatIsMalformed ? { kernelMessage: 'Attribute failed policy validation', offset: 32 } : {}),
+      },
     ],
   ];
   for (const [label, tried, expected] of cases) {
