@@ -1,0 +1,127 @@
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, globSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { type Boot, boot } from './boot.js';
+import type { FileResult, Plan } from './plan.js';
+
+/**
+ * `main.js [--short] [--kernel SERIES]... [FILE]...`: runs compiled test files on Debian's cloud kernels inside QEMU, all those
+ * that ask the kernel unless some are named, and tells how many passed on each. Fails where a test does, and where no kernel
+ * was to be had.
+ */
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+const work = join(root, 'build', 'kernels');
+
+const SERIES = ['6.1', '6.12'];
+const ALL = ['test/dist/{kernel,golden,e2e}/*.test.js', 'gateway/{,nftables-napi/}dist/**/kernel.test.js'];
+/** Those that most depend on the kernel. */
+const SHORT = [
+  'test/dist/kernel/{program,pitfalls,leak,guard,netlink}.test.js',
+  'gateway/{,nftables-napi/}dist/**/kernel.test.js',
+];
+/** How much slower than this machine an emulated one may be. */
+const PATIENCE = 5;
+const FILE_MS_MAX = 900_000;
+const KERNEL_MS_MAX = 3_600_000;
+const SHORT_KERNEL_MS_MAX = 900_000;
+
+const script = (name: string) => join(root, 'test', 'kernels', name);
+
+/** The folder of an unpacked kernel package, or why there is none. */
+function fetchKernel(series: string): { readonly folder: string } | { readonly reason: string } {
+  const { status, stdout, stderr } = spawnSync('sh', [script('kernel.sh'), series, work], {
+    encoding: 'utf8',
+  });
+  if (status === 0) return { folder: stdout.trim() };
+  return { reason: stderr.trim().split('\n').at(-1) ?? `kernel.sh ended with ${status}` };
+}
+
+function makeImage(plan: Plan, kernels: readonly string[]): string {
+  const [planFile, image] = [join(work, 'plan.json'), join(work, 'guest.ext4')];
+  writeFileSync(planFile, JSON.stringify(plan));
+  const args = [script('image.sh'), root, process.execPath, planFile, image, ...kernels];
+  const { status } = spawnSync('sh', args, { stdio: 'inherit' });
+  if (status !== 0) throw new Error(`Cannot make the guest's disk: image.sh ended with ${status}`);
+  return image;
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+const counted = ({ passed, failed, skipped }: Pick<FileResult, 'passed' | 'failed' | 'skipped'>) =>
+  `${passed} passed, ${failed} failed, ${skipped} skipped`;
+
+function sum(results: readonly FileResult[]): Pick<FileResult, 'passed' | 'failed' | 'skipped'> {
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  for (const result of results) {
+    total.passed += result.passed;
+    total.failed += result.failed;
+    total.skipped += result.skipped;
+  }
+  return total;
+}
+
+/** Runs the tests on one kernel, and keeps what the failing ones wrote. */
+async function runKernel(series: string, guest: Omit<Boot, 'console' | 'onFile'>): Promise<FileResult[]> {
+  const [console, failures] = [join(work, `console-${series}.txt`), join(work, `failures-${series}.txt`)];
+  rmSync(failures, { force: true });
+  const results: FileResult[] = [];
+  const onFile = (result: FileResult) => {
+    results.push(result);
+    print(`  ${counted(result)}  ${Math.round(result.ms / 1000)} s  ${result.file}`);
+    if (result.failed === 0) return;
+    appendFileSync(failures, `# ${result.file}\n${result.output}\n`);
+    print(`    what it wrote is in ${relative(root, failures)}`);
+  };
+  const { release, reason } = await boot({ ...guest, console, onFile });
+  if (reason !== undefined) {
+    print(`  ${reason}; what it wrote is in ${relative(root, console)}`);
+    results.push({ file: 'the guest', passed: 0, failed: 1, skipped: 0, ms: 0, output: '' });
+  }
+  print(`linux ${release ?? series}: ${counted(sum(results))}`);
+  return results;
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { short: { type: 'boolean' }, kernel: { type: 'string', multiple: true } },
+  });
+  const { short = false, kernel = short ? SERIES.slice(0, 1) : SERIES } = values;
+  mkdirSync(work, { recursive: true });
+  const files = positionals.length > 0 ? positionals : globSync(short ? SHORT : ALL, { cwd: root }).sort();
+  const replay = Object.entries(process.env).filter(([name]) => name.startsWith('TEST_'));
+  const env = {
+    TEST_PATIENCE: `${PATIENCE}`,
+    TAP_TIMEOUT: `${FILE_MS_MAX / 1000}`,
+    ...Object.fromEntries(replay),
+  };
+  const results: FileResult[] = [];
+  const kernels: { readonly series: string; readonly folder: string }[] = [];
+  for (const series of kernel) {
+    const fetched = fetchKernel(series);
+    if ('folder' in fetched) kernels.push({ series, ...fetched });
+    else {
+      print(`linux ${series}: skipped, ${fetched.reason}`);
+      results.push({ file: series, passed: 0, failed: 0, skipped: 1, ms: 0, output: '' });
+    }
+  }
+  if (kernels.length > 0) {
+    const plan = { files, env, fileMsMax: FILE_MS_MAX };
+    const image = makeImage(
+      plan,
+      kernels.map(({ folder }) => folder),
+    );
+    const msMax = short ? SHORT_KERNEL_MS_MAX : KERNEL_MS_MAX;
+    for (const { series, folder } of kernels)
+      results.push(...(await runKernel(series, { folder, image, msMax })));
+  }
+  const total = sum(results);
+  print(`\n${counted(total)}`);
+  return total.failed > 0 || kernels.length === 0 ? 1 : 0;
+}
+
+process.exitCode = await main();
