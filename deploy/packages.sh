@@ -1,14 +1,15 @@
 #!/bin/sh
-# Installs the Debian packages that the quickstart, or with --tests the tests, with --bench the benchmarks, need, and
-# says which.
+# Installs the Debian packages that the quickstart, or with --tests the tests, with --kernels those on other kernels, with
+# --bench the benchmarks, need, and says which.
 # With everything there it does nothing, and needs no privileges.
 set -eu
 
 need="gcc libc6-dev iproute2 procps"
 case "${1:-}" in
   --tests) need="$need nftables conntrack tcpdump python3 python3-boto3" ;;
+  --kernels) need="$need nftables conntrack tcpdump python3 qemu-system-x86 busybox-static kmod e2fsprogs" ;;
   # The libraries of those that ours are measured against: DPDK's rte_lpm, libmnl.
-  --bench) need="$need nftables pkg-config libdpdk-dev libmnl-dev" ;;
+  --bench) need="$need nftables conntrack pkg-config libdpdk-dev libmnl-dev" ;;
 esac
 
 missing=""
