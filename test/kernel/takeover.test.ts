@@ -16,7 +16,7 @@ import { policyOf, SIDES, type Side } from '../support/apply-loop.js';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { compileAll, labInterfaces } from '../support/load.js';
 import { here } from '../support/namespace.js';
-import { FILE_MS_MAX } from '../support/patience.js';
+import { FILE_MS_MAX, patience } from '../support/patience.js';
 import { seed } from '../support/seed.js';
 import { back, flow, Stand, there } from '../support/stand.js';
 
@@ -24,7 +24,7 @@ import { back, flow, Stand, there } from '../support/stand.js';
 
 const KILLS = 20;
 /** Longer than one application takes: the kill hits any part of one. */
-const KILL_MS_MAX = 400;
+const KILL_MS_MAX = 400 * patience;
 const PER_SECOND = 1_000;
 
 t.setTimeout(FILE_MS_MAX);
