@@ -37,20 +37,12 @@ export function load(gateway: Place, policyFile: string, judging: Judging): void
   gateway.run(process.execPath, [WORKER, policyFile, judging]);
 }
 
+/** The same program, with a generation in the set of those that count that no connection has. */
 function neverJudged(program: Program): Program {
-  let changes = 0;
-  const fixed = program.fixed.map((chain) => ({
-    ...chain,
-    rules: chain.rules.map((rule) =>
-      rule.map((statement) => {
-        if (statement.kind !== 'matchMasked' || statement.field !== 'ctMark') return statement;
-        changes++;
-        return { ...statement, value: encodeMark({ generation: GENERATION_MAX, rule: 0 }) };
-      }),
-    ),
-  }));
-  if (changes !== 1) throw new Error(`Cannot judge always: ${changes} rules compare generations, expected 1`);
-  return { ...program, fixed };
+  const mark = BigInt(encodeMark({ generation: GENERATION_MAX, rule: 0 }));
+  const elements = [{ first: mark, last: mark, data: undefined }];
+  const maps = program.maps.map((map) => (map.data === 'none' ? { ...map, elements } : map));
+  return { ...program, maps };
 }
 
 /** The part of `load` that runs in the gateway's namespace. */

@@ -172,7 +172,7 @@ function programFeatures({ snat }: Needs): Feature[] {
       rules(
         FORWARD,
         [{ kind: 'matchState', states: ['new'] }, match('ctOriginalDestinationPort', 0)],
-        [match('ctMark', 0), { kind: 'setCtMarkFromMark', value: 1 }, accept],
+        [match('ctMark', 0), { kind: 'setCtMarkFromMark', mask: 0xff, value: 1 }, accept],
       ),
     ),
     needed(
