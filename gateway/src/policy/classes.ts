@@ -8,7 +8,10 @@ export type RulePositions = Uint16Array;
  * rules come to tell two atoms of one class apart, the second gets a new one; classes never merge.
  */
 export class Classes {
+  /** Of atoms that are gone too: the policy may have changed since. */
   readonly #ids = new Map<number, number>();
+  /** Atoms whose class has their rules under the present policy. */
+  readonly #present = new Set<number>();
   /** Class by what rules it has, in the present policy. */
   readonly #byRules = new Map<string, number>();
   readonly #rules = new Map<number, RulePositions>();
@@ -19,15 +22,18 @@ export class Classes {
     return this.#rules;
   }
 
-  /** The class of an atom; undefined where none has its rules. */
+  /** The class of an atom; undefined where it is not known under the present policy. */
   classOf(atom: number): number | undefined {
-    return this.#ids.get(atom);
+    return this.#present.has(atom) ? this.#ids.get(atom) : undefined;
   }
 
   /** Gives an atom that is new to the policy in force the class that has its rules, if there is one. */
   adopt(atom: number, rules: RulePositions): number | undefined {
     const id = this.#byRules.get(keyOf(rules));
-    if (id !== undefined) this.#ids.set(atom, id);
+    if (id !== undefined) {
+      this.#ids.set(atom, id);
+      this.#present.add(atom);
+    }
     return id;
   }
 
@@ -42,12 +48,14 @@ export class Classes {
   ): boolean {
     this.#byRules.clear();
     this.#rules.clear();
+    this.#present.clear();
     const keys = new Map<number, string>();
     const split = new Map<string, number>();
     let isChanged = false;
     const take = (atom: number, id: number, key: string, rules: RulePositions) => {
       isChanged ||= this.#ids.get(atom) !== id;
       this.#ids.set(atom, id);
+      this.#present.add(atom);
       keys.set(id, key);
       this.#rules.set(id, rules);
       if (!this.#byRules.has(key)) this.#byRules.set(key, id);
