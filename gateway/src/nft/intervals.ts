@@ -1,3 +1,4 @@
+import { compareWords } from '../net/words.js';
 import type { MapElement } from './program.js';
 
 /**
@@ -57,20 +58,30 @@ export class Intervals implements Iterable<MapElement<number>> {
     return true;
   }
 
+  #compareStarts(index: number, other: Intervals, otherIndex: number): number {
+    const words = this.#words;
+    const start = this.starts.subarray(index * words, (index + 1) * words);
+    return compareWords(start, other.starts, otherIndex * words);
+  }
+
   /** The intervals that must go and come to make these into others over the same block. */
   changesTo(after: Intervals): {
     readonly remove: readonly MapElement<number>[];
     readonly add: readonly MapElement<number>[];
   } {
-    const most = Math.min(this.length, after.length);
-    let head = 0;
-    while (head < most && this.#isSame(head, after, head)) head++;
-    let tail = 0;
-    while (tail < most - head && this.#isSame(this.length - 1 - tail, after, after.length - 1 - tail)) {
-      tail++;
+    const remove: MapElement<number>[] = [];
+    const add: MapElement<number>[] = [];
+    for (let old = 0, now = 0; old < this.length || now < after.length; ) {
+      const isWithin = old < this.length && now < after.length;
+      if (isWithin && this.#isSame(old, after, now)) {
+        old++;
+        now++;
+        continue;
+      }
+      const order = isWithin ? this.#compareStarts(old, after, now) : old < this.length ? -1 : 1;
+      if (order <= 0) remove.push(this.at(old++));
+      if (order >= 0) add.push(after.at(now++));
     }
-    const slice = (of: Intervals) =>
-      Array.from({ length: of.length - tail - head }, (_, index) => of.at(head + index));
-    return { remove: slice(this), add: slice(after) };
+    return { remove, add };
   }
 }
