@@ -61,7 +61,7 @@ function numberNames(program: string): string {
 /** The chains, maps and counters whose names match one of the globs. */
 function select(program: string, globs: readonly string[]): string {
   if (globs.includes('*')) return program;
-  const blocks = program.match(/^ {2}(?:chain|map|counter) \w+ \{\n(?: {4}.*\n| {6}.*\n)* {2}\}\n/gm) ?? [];
+  const blocks = program.match(/^ {2}(?:chain|map|set|counter|limit) \w+ \{\n(?: {4}.*\n| {6}.*\n)* {2}\}\n/gm) ?? [];
   const nameOf = (block: string) => /^ {2}\w+ (\w+) /.exec(block)![1]!;
   for (const glob of globs) {
     if (!blocks.some((block) => matchesGlob(nameOf(block), glob))) {
