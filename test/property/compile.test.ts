@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { parsePrefix } from 'sluice-gateway/net/prefix.js';
-import { KIND, NUMBER_MAX } from 'sluice-gateway/nft/mark.js';
+import { KIND, KIND_MASK, NUMBER_MAX } from 'sluice-gateway/nft/mark.js';
+import type { NftMap } from 'sluice-gateway/nft/program.js';
 import { evaluate } from 'sluice-gateway/policy/evaluate.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import { ruleObjects } from 'sluice-gateway/policy/rule-content.js';
@@ -45,6 +46,38 @@ for (const [label, space] of [
   });
 }
 
+t.test('what a missed lookup leaves in the mark is no decision, whatever its number', async () => {
+  const space = { sources: narrow, destinations: narrow };
+  fc.assert(
+    fc.property(caseArbitrary(space, 8), fc.nat(NUMBER_MAX), ({ policy, groups, connections }, number) => {
+      const program = compileAll({ policy: policyInForce(policy, NOW), groups });
+      const isNumber = (data: number) =>
+        data >>> 24 !== KIND.decision >>> 24 && data >>> 24 !== KIND.ports >>> 24;
+      /** Each map in turn leads to numbers that nobody knows. */
+      for (const missing of program.maps) {
+        if (missing.data !== 'mark') continue;
+        const elements = [...missing.elements].map(({ data, ...key }) => ({
+          ...key,
+          data: isNumber(data) ? ((data & KIND_MASK) | number) >>> 0 : data,
+        }));
+        if (elements.every(({ data }, index) => data === [...missing.elements][index]!.data)) continue;
+        const maps = program.maps
+          .filter(({ data }) => data !== 'verdict')
+          .map((map) => (map === missing ? ({ ...map, elements } as NftMap) : map));
+        const dispatch = program.maps.filter(
+          ({ name, data }) => data === 'verdict' && !/^(lists|monitors)_/.test(name),
+        );
+        const none = program.maps
+          .filter(({ name, data }) => data === 'verdict' && /^(lists|monitors)_/.test(name))
+          .map((map) => ({ ...map, elements: [] }) as NftMap);
+        const broken = { ...program, maps: [...maps, ...dispatch, ...none] };
+        for (const connection of connections) assert.equal(walk(broken, connection).verdict, 'drop');
+      }
+    }),
+    { seed, numRuns: 40 * rounds },
+  );
+});
+
 /** Bits of the keys of a map, by its name. */
 const bitsOf = (name: string) =>
   /^(?:source|destination)4/.test(name)
@@ -54,6 +87,12 @@ const bitsOf = (name: string) =>
       : /^protocols/.test(name)
         ? 8
         : 16;
+
+/** What several kinds of maps lead to. */
+const KIND_NAMES = new Map([
+  [KIND.decision >>> 24, 'decision'],
+  [KIND.monitor >>> 24, 'monitor'],
+]);
 
 t.test('the program covers the whole address space, and its ids keep apart', async () => {
   fc.assert(
@@ -71,7 +110,7 @@ t.test('the program covers the whole address space, and its ids keep apart', asy
         covered.set(key, [...(covered.get(key) ?? []), ...elements]);
         for (const { data } of map.elements) {
           if (typeof data !== 'number' || map.data === 'classid' || /^ports|^protocols/.test(kind)) continue;
-          const of = data >>> 24 === KIND.decision >>> 24 ? 'decision' : space;
+          const of = KIND_NAMES.get(data >>> 24) ?? space;
           assert.equal(ids.get(data) ?? of, of, 'no id has two meanings');
           assert.notEqual(data, 0);
           ids.set(data, of);

@@ -5,7 +5,7 @@ import { ADDRESS_MAX, BITS, type Family } from '../net/family.js';
 import { blockOf, lastOf, valueOfWords, wordsOf } from '../net/words.js';
 import { Batch } from './batch.js';
 import { Intervals } from './intervals.js';
-import type { AddressMap, MapElement, NumberMap } from './program.js';
+import type { IntervalMap, MapElement, NumberMap } from './program.js';
 
 const seed = process.env.TEST_SEED === undefined ? Date.now() & 0xffff_ffff : Number(process.env.TEST_SEED);
 
@@ -40,7 +40,6 @@ function packed({ family }: Around, elements: readonly MapElement<number>[]): In
   const starts = elements.flatMap(({ first }) => [...wordsOf({ family, value: first })]);
   const last = wordsOf({ family, value: elements.at(-1)!.last });
   return new Intervals(
-    family,
     Uint32Array.from(starts),
     Uint32Array.from(elements, ({ data }) => data),
     last,
@@ -92,7 +91,7 @@ t.test(`changes make one into the other, and touch nothing that stays (TEST_SEED
 
 t.test(`packed elements are the same bytes as one after the other (TEST_SEED=${seed})`, (t) => {
   const shapes = new Set<string>();
-  const written = (map: AddressMap | NumberMap) => {
+  const written = (map: IntervalMap | NumberMap) => {
     const batch = new Batch();
     const nexts: number[] = [];
     for (let next = 0; next < map.elements.length; nexts.push(next)) next = batch.addElements(map, next);

@@ -46,6 +46,7 @@ export const KIND = {
   /** Decided by port: the protocol's number. */
   ports: 0x0600_0000,
 } as const;
+export const KIND_MASK = 0xff00_0000;
 /** Highest number of a class, list or monitor. */
 export const NUMBER_MAX = 0x00ff_ffff;
 

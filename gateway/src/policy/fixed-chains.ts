@@ -5,6 +5,8 @@ import {
   encodeMark,
   GENERATION_MASK,
   GUARD_BIT,
+  KIND,
+  KIND_MASK,
   LOG_BIT,
   PASS_BIT,
   RULE_MASK,
@@ -126,11 +128,12 @@ export const newConnection: readonly Statement[] = [
   match('ctMark', 0),
 ];
 
+/** The kind too: numbers of the other kinds, which a missed lookup leaves, have the same bits. */
 const isDecision = (mask: number, value: number): Statement => ({
   kind: 'matchMasked',
   field: 'mark',
-  mask,
-  value,
+  mask: (KIND_MASK | mask) >>> 0,
+  value: KIND.decision | value,
 });
 
 /** From addresses to a decision in the mark; what misses anywhere keeps a mark that is none. */
