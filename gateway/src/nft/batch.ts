@@ -119,16 +119,26 @@ function numberData(type: number) {
 /** Elements of one message stay below the 65,535 bytes of a nested attribute, with room for the last of them. */
 const ELEMENTS_BYTES_MAX = 60_000;
 
+const DATA_NOTES: Readonly<Record<NftMap['data'], { readonly isMap: boolean; readonly order?: number }>> = {
+  mark: { isMap: true, order: HOST_ORDER },
+  classid: { isMap: true, order: HOST_ORDER },
+  verdict: { isMap: true, order: NO_ORDER },
+  counter: { isMap: true },
+  limit: { isMap: true },
+  none: { isMap: false },
+};
+
 /**
  * nft's own notes on a set, which the kernel only keeps (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1,
  * `DATA_INTERVAL` 6 of libnftnl's udata.h): without them it lists marks byte-swapped.
  */
 function setUserData(map: NftMap): Uint8Array {
   const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
+  const { isMap, order } = DATA_NOTES[map.data];
   return Uint8Array.of(
     ...note(0, KEY_TYPES[map.key].order),
-    ...note(1, map.data === 'mark' || map.data === 'classid' ? HOST_ORDER : NO_ORDER),
-    ...note(6, 0),
+    ...(order === undefined ? [] : note(1, order)),
+    ...(isMap ? note(6, 0) : []),
   );
 }
 
@@ -345,9 +355,10 @@ export class Batch {
     return this.#someElements('add elements to', NFT_MSG.newSetElem, NLM_F_CREATE, map, elements);
   }
 
-  /** Deletes elements. Each must be there. */
+  /** Deletes elements, by their keys. Each must be there. */
   deleteElements(map: MapShape, elements: readonly MapElement<ElementData>[]): this {
-    return this.#someElements('delete elements of', NFT_MSG.delSetElem, 0, map, elements);
+    const keys = elements.map(({ first, last }) => ({ first, last, data: undefined }));
+    return this.#someElements('delete elements of', NFT_MSG.delSetElem, 0, map, keys);
   }
 
   #someElements(
