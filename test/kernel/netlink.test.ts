@@ -5,13 +5,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { SocketClosedError } from 'nftables-napi';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { NetlinkError, UnknownOutcomeError } from 'sluice-gateway/netlink/error.js';
-import { Applier, ApplyError } from 'sluice-gateway/nft/apply.js';
 import { Batch } from 'sluice-gateway/nft/batch.js';
-import { NftKernel, type TableContent } from 'sluice-gateway/nft/kernel.js';
-import type { Chain, NumberMap, Program } from 'sluice-gateway/nft/program.js';
-import { goto, type Rule } from 'sluice-gateway/nft/statement.js';
+import { EMPTY_TABLE, NftKernel, type TableContent } from 'sluice-gateway/nft/kernel.js';
+import type { NumberMap } from 'sluice-gateway/nft/program.js';
+import { goto } from 'sluice-gateway/nft/statement.js';
 import t, { type Test } from 'tap';
-import { compileAll, inForce, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
 
 const nft = (...args: string[]) => here.run('nft', args);
@@ -80,13 +78,13 @@ t.test('a transaction takes effect whole or not at all, and an error names the o
     t.equal(await kernel.hasTable(), false);
   }
   await kernel.commit(batch());
-  t.strictSame(await kernel.list(), { chains: new Set(['first']), maps: new Set(), counters: new Set() });
+  t.strictSame(await kernel.list(), { ...EMPTY_TABLE, chains: new Set(['first']) });
   await kernel.commit(new Batch());
 });
 
 t.test('names and counters are listed, however many, and those of our table alone', async (t) => {
   const { kernel } = open(t);
-  t.strictSame(await kernel.list(), { chains: new Set(), maps: new Set(), counters: new Set() }, 'no table');
+  t.strictSame(await kernel.list(), EMPTY_TABLE, 'no table');
   nft('add', 'table', 'ip', 'sluice');
   nft('add', 'chain', 'ip', 'sluice', 'foreign');
   nft('add', 'table', 'inet', 'other');
@@ -101,9 +99,11 @@ t.test('names and counters are listed, however many, and those of our table alon
   });
   const batch = new Batch().addTable();
   for (const name of names) batch.addChain(chain(name)).addMap(map(name)).addCounter(name);
+  // Counters and limits of one name are two objects.
+  for (const name of names) batch.addLimit({ name, perSecond: 100, burstPackets: 5 });
   await kernel.commit(batch);
   const all = new Set(names);
-  t.strictSame(await kernel.list(), { chains: all, maps: all, counters: all });
+  t.strictSame(await kernel.list(), { chains: all, maps: all, counters: all, limits: all });
   nft('delete', 'counter', 'inet', 'sluice', 'name_7');
   nft('add', 'counter', 'inet', 'sluice', 'name_7', '{', 'packets', '3', 'bytes', String(2 ** 40 + 1), '}');
   const counters = await kernel.counters();
@@ -209,7 +209,7 @@ t.test(
     const error = await outcome;
     t.type(error, UnknownOutcomeError);
     t.match(error.message, 'answers were lost');
-    t.strictSame(await kernel.list(), { chains: new Set(), maps: new Set(['echoed']), counters: new Set() });
+    t.strictSame(await kernel.list(), { ...EMPTY_TABLE, maps: new Set(['echoed']) });
   },
 );
 
@@ -222,7 +222,7 @@ t.test('more errors than fit: the first is told, and what is left of them is for
   for (let turns = 0; turns < 10; turns++) await turn();
   nft('add', 'table', 'inet', 'barrier');
   t.match(await outcome, { code: 'ENOENT', operation: 'delete chain "absent_0"' });
-  t.strictSame(await kernel.list(), { chains: new Set(['stays']), maps: new Set(), counters: new Set() });
+  t.strictSame(await kernel.list(), { ...EMPTY_TABLE, chains: new Set(['stays']) });
 });
 
 t.test("answers that come when their request was given up are taken for nobody else's", async (t) => {
@@ -303,82 +303,4 @@ t.test('close with a request under way and one behind it', async (t) => {
   t.type(await second, SocketClosedError);
   t.type(await rejection(kernel.hasTable()), SocketClosedError, 'and one after it');
   connection.close();
-});
-
-const groups = new Map([
-  ['functions', prefixes('10.0.1.0/24')],
-  ['payments', prefixes('10.20.0.0/16')],
-]);
-const permit = (ports: number) =>
-  inForce(
-    rule('pay', 'PERMIT', 'functions', 'payments', {
-      protocol: 'TCP',
-      portRanges: [{ lo: ports, hi: ports }],
-    }),
-  );
-const programFor = (port: number, generation: number) =>
-  compileAll({ policy: permit(port), groups }, generation);
-
-function namesOf(program: Program): Set<string> {
-  return new Set([...program.fixed, ...program.chains].map(({ name }) => name));
-}
-
-/** The program with one more rule in each of its chains of a kind. */
-function withRule(program: Program, kind: string, rule: Rule): Program {
-  const broken = (chain: Chain) =>
-    chain.name.startsWith(kind) ? { ...chain, rules: [...chain.rules, rule] } : chain;
-  return { ...program, fixed: program.fixed.map(broken), chains: program.chains.map(broken) };
-}
-
-t.test('the applier loads, switches, collects, and takes over what is there', async (t) => {
-  const { connection, kernel } = open(t);
-  const applier = new Applier(kernel);
-  t.equal(await applier.takeOver(), undefined);
-  const [first, second] = [programFor(443, 7), programFor(444, 8)];
-  await applier.apply(first);
-  const present = await kernel.list();
-  t.strictSame(present.chains, namesOf(first).add('generation_7'));
-  t.strictSame(present.maps, new Set(first.maps.map(({ name }) => name)));
-  t.strictSame(present.counters, new Set(first.counters));
-  t.equal(await applier.collect(), false, 'nothing is old');
-
-  await applier.apply(second);
-  const both = await kernel.list();
-  t.strictSame(
-    both.chains,
-    namesOf(first).union(namesOf(second)).add('generation_8'),
-    'the old beside the new',
-  );
-  t.equal(await applier.collect(), false);
-  t.strictSame((await kernel.list()).chains, namesOf(second).add('generation_8'));
-
-  const heir = new Applier(new NftKernel(connection));
-  t.equal(await heir.takeOver(), 8);
-  t.equal(await heir.collect(), false, 'what it did not apply it does not collect');
-  await heir.apply(programFor(443, 7));
-  await heir.collect();
-  t.strictSame(await kernel.list(), present, 'as it was');
-});
-
-t.test('where the kernel refuses a program the old one stays in force', async (t) => {
-  const { kernel } = open(t);
-  const applier = new Applier(kernel);
-  await applier.takeOver();
-  await applier.apply(programFor(443, 1));
-  const inForceBefore = ruleset();
-  const absent: Rule = [{ kind: 'verdictMap', field: 'mark', map: 'absent' }];
-  for (const [kind, stage] of [
-    ['list_', 'load'],
-    ['forward', 'switch'],
-  ] as const) {
-    const error = await rejection(applier.apply(withRule(programFor(444, 2), kind, absent)));
-    t.type(error, ApplyError);
-    t.match(error, { stage, cause: { code: 'ENOENT' } });
-    t.match(error.message, `Cannot ${stage} program: Cannot add rule to`);
-    await applier.collect();
-    t.equal(ruleset(), inForceBefore, `refused at ${stage}: nothing of it stays`);
-  }
-  await applier.apply(compileAll({ policy: permit(444), groups, epoch: 'next' }, 2));
-  await applier.collect();
-  t.match(ruleset(), /444 : goto/, 'and the next works');
 });

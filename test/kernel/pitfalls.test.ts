@@ -1,8 +1,9 @@
 import '../support/own-namespace.js';
 import { randomBytes } from 'node:crypto';
+import { ACTION_BITS, KIND } from 'sluice-gateway/nft/mark.js';
 import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
-import { inForce, type LoadInput, labInterfaces, prefixes, rule } from '../support/load.js';
+import { compileAll, inForce, type LoadInput, labInterfaces, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
 import { FILE_MS_MAX } from '../support/patience.js';
 import { back, flow, Stand, there } from '../support/stand.js';
@@ -37,8 +38,10 @@ const policy = inForce(
 
 /** Loads policy under names that no earlier load had, and nothing else stays. */
 async function load(more: Partial<LoadInput> = {}): Promise<void> {
-  await stand.loader.load({ policy, groups, ...more, epoch: randomBytes(8).toString('hex') });
-  await stand.loader.applier.collect();
+  const { loader } = stand;
+  const epoch = randomBytes(8).toString('hex');
+  await loader.applier.apply(compileAll({ policy, groups, ...more, epoch }, ++loader.generation));
+  await loader.applier.collect();
 }
 
 async function mapsNamed(start: RegExp): Promise<readonly string[]> {
@@ -67,15 +70,21 @@ function foreignTable(t: Tap, hook: string, rule: string): void {
   t.teardown(() => here.run('nft', ['delete table inet other']));
 }
 
-/** Each number that a source class, a destination class or a list of this policy can have. */
-const NUMBERS = [0x0100_0000, 0x0100_0001, 0x0200_0000, 0x0200_0001, 0x0300_0000, 0x0300_0001];
+/** Each number that a class or a list of this policy can have, and a decision to permit by its first rule. */
+const NUMBERS = [
+  ...[1, 2].flatMap((number) => [KIND.destination | number, KIND.list | number]),
+  KIND.decision | ACTION_BITS.PERMIT | 1,
+];
+const SOURCE_CLASS = '0:2';
 const elements = NUMBERS.map((number, index) => `${index} : ${number}`).join(', ');
 const inTurn = `numgen inc mod ${NUMBERS.length} map { ${elements} }`;
 
 const LEVELS = [
-  { level: 'source', maps: /^source[46]_/ },
+  { level: 'source shard', maps: /^source[46]_[0-9a-f]{16}$/ },
+  { level: 'source class', maps: /^source[46]_classes_/ },
   { level: 'source chain', maps: /^sources_/ },
-  { level: 'destination', maps: /^destination[46]_/ },
+  { level: 'destination shard', maps: /^destination[46]_[0-9a-f]{16}$/ },
+  { level: 'destination class', maps: /^destination[46]_classes_/ },
   { level: 'pair', maps: /^to_/ },
   { level: 'list', maps: /^lists_/ },
   { level: 'protocol', maps: /^protocols_/ },
@@ -87,7 +96,9 @@ async function missAtEachLevel(t: Tap, from: 'a' | 'dataCentre', src: Addresses)
   t.ok(await stand.carries(from, 'internet', ...permitted(src)), 'permitted with all lookups right');
   for (const { level, maps, only = () => true } of LEVELS) {
     await load();
-    for (const name of await mapsNamed(maps)) here.run('nft', ['flush', 'map', 'inet', 'sluice', name]);
+    const names = await mapsNamed(maps);
+    t.ok(names.length > 0, `${level}: there are such maps`);
+    for (const name of names) here.run('nft', ['flush', 'map', 'inet', 'sluice', name]);
     const packets = permitted(src).filter(only);
     const before = await stand.dropped();
     t.same(
@@ -107,7 +118,7 @@ t.test('whichever lookup misses, the packet is dropped and counted', async (t) =
 
 // From an egress interface: on the others a mark that is set instead of added to has lost the guard's bit.
 t.test('a packet mark that another table left passes nothing where a lookup misses', async (t) => {
-  foreignTable(t, 'forward priority filter - 1', `meta mark set ${inTurn}`);
+  foreignTable(t, 'forward priority filter - 1', `meta priority set ${SOURCE_CLASS} meta mark set ${inTurn}`);
   await missAtEachLevel(t, 'dataCentre', INSIDE);
 });
 
@@ -128,7 +139,7 @@ t.test('one element missing makes a drop, and the others go on', async (t) => {
   await load({ policy: alonePolicy, groups: new Map([...groups, ['alone', prefixes('203.0.113.200/32')]]) });
   const alone = () => there(flow(6, FUNCTION[4], '203.0.113.200', 443), TCP.syn);
   t.ok(await stand.carries('a', 'internet', alone(), first(6, FUNCTION, SERVER, 443, 4)));
-  const [name] = await mapsNamed(/^destination4_/);
+  const [name] = await mapsNamed(/^destination4_classes_/);
   here.run('nft', [`delete element inet sluice ${name} { 203.0.113.200 }`]);
   const before = await stand.dropped();
   t.ok(await stand.stops('a', 'internet', alone()));

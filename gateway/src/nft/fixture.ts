@@ -14,7 +14,7 @@ const NLM_F_MASK = 0xf00;
 const MESSAGE_NAMES = new Map<number, string>(Object.entries(NFT_MSG).map(([name, type]) => [type, name]));
 
 /** Attributes whose members are a list, by message and number: their order counts, their own numbers do not. */
-const LISTS: ReadonlySet<string> = new Set(['newRule 4', 'newSetElem 3']);
+const LISTS: ReadonlySet<string> = new Set(['newRule 4', 'newSetElem 3', 'delSetElem 3']);
 
 /** What may be left out, by its place, where it has this value; undefined: whatever it is. */
 const IGNORED: ReadonlyMap<string, string | undefined> = new Map([
@@ -22,6 +22,8 @@ const IGNORED: ReadonlyMap<string, string | undefined> = new Map([
   ['newSet 10', undefined],
   ['newSetElem 4', undefined],
   ['lookup 2 4', undefined],
+  ['objref 2 5', undefined],
+  ['delSetElem 4', undefined],
   // nft's own notes on an element, which the kernel only keeps.
   ['element 6', undefined],
   // `NFT_BITWISE_BOOL` (later `MASK_XOR`), and a counter's bytes and packets: the kernel takes 0 where they are absent.
@@ -32,8 +34,8 @@ const IGNORED: ReadonlyMap<string, string | undefined> = new Map([
   ['delObj 4', undefined],
 ]);
 
-/** A name that the kernel takes with its closing zero or without. */
-const UNTERMINATED = 'objref 2 2';
+/** Names that the kernel takes with their closing zero or without. */
+const UNTERMINATED: ReadonlySet<string> = new Set(['objref 2 2', 'objref 2 4']);
 
 function isIgnored(place: string, payload: Buffer): boolean {
   return IGNORED.has(place) && (IGNORED.get(place) ?? payload.toString('hex')) === payload.toString('hex');
@@ -64,7 +66,7 @@ function attributesOf(bytes: Buffer): Attribute[] {
 function valueText(payload: Buffer, place: string): string {
   const isTerminated = payload.at(-1) === 0;
   const text = payload.subarray(0, isTerminated ? -1 : payload.length).toString('latin1');
-  const isText = (isTerminated || place === UNTERMINATED) && /^[\w.]{2,}$/.test(text);
+  const isText = (isTerminated || UNTERMINATED.has(place)) && /^[\w.]{2,}$/.test(text);
   return isText ? `"${text}"` : payload.toString('hex');
 }
 

@@ -42,9 +42,13 @@ t.test('a snapshot as it was written', async (t) => {
     'in order of priority, and as given where that is equal',
   );
   t.strictSame(snapshot.groups, [
-    { name: 'functions', resolved: true, prefixes: ['10.0.1.0/24', '2001:db8:1::/64'].map(parsePrefix) },
-    { name: 'payments', resolved: true, prefixes: [parsePrefix('10.20.0.0/16')] },
-    { name: 'unknown', resolved: false, prefixes: [] },
+    {
+      name: 'functions',
+      resolved: true,
+      parts: ['10.0.1.0/24', '2001:db8:1::/64'].map((one) => [parsePrefix(one)]),
+    },
+    { name: 'payments', resolved: true, parts: [[parsePrefix('10.20.0.0/16')]] },
+    { name: 'unknown', resolved: false, parts: [] },
   ]);
   t.strictSame(groupPrefixes(snapshot).get('functions')?.map(printPrefix), [
     '10.0.1.0/24',

@@ -1,0 +1,160 @@
+import '../support/own-namespace.js';
+import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
+import { Applier, ApplyError } from 'sluice-gateway/nft/apply.js';
+import { NftKernel } from 'sluice-gateway/nft/kernel.js';
+import type { Chain, Program } from 'sluice-gateway/nft/program.js';
+import type { Rule } from 'sluice-gateway/nft/statement.js';
+import { Compiler, judged, programOf } from 'sluice-gateway/policy/compile.js';
+import t, { type Test } from 'tap';
+import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
+import { here } from '../support/namespace.js';
+
+const nft = (...args: string[]) => here.run('nft', args);
+const ruleset = () => nft('list', 'ruleset');
+
+function open(t: Test): { connection: NetlinkConnection; kernel: NftKernel } {
+  nft('flush', 'ruleset');
+  const connection = new NetlinkConnection(NETLINK_NETFILTER);
+  t.teardown(() => connection.close());
+  return { connection, kernel: new NftKernel(connection) };
+}
+
+/** What a promise was rejected with. */
+const rejection = (promise: Promise<unknown>): Promise<Error> =>
+  promise.then(
+    () => {
+      throw new Error('Cannot go on: it was not rejected');
+    },
+    (error: Error) => error,
+  );
+
+const groups = new Map([
+  ['functions', prefixes('10.0.1.0/24')],
+  ['payments', prefixes('10.20.0.0/16')],
+]);
+const permit = (ports: number) =>
+  inForce(
+    rule('pay', 'PERMIT', 'functions', 'payments', {
+      protocol: 'TCP',
+      portRanges: [{ lo: ports, hi: ports }],
+    }),
+  );
+/** Makes one program after another, as a process does. */
+function programs(epoch: string): (port: number, generation: number) => Program {
+  const compiler = new Compiler(epoch);
+  const parts = new Map([...groups].map(([name, members]) => [name, [members]]));
+  return (port, generation) => {
+    const { compiled } = compiler.compile({ policy: permit(port), groups: parts, excluded: [] });
+    return programOf(compiled, labInterfaces, generation);
+  };
+}
+
+function namesOf(program: Program): Set<string> {
+  return new Set([...program.fixed, ...program.chains].map(({ name }) => name));
+}
+
+/** The program with one more rule in each of its chains of a kind. */
+function withRule(program: Program, kind: string, rule: Rule): Program {
+  const broken = (chain: Chain) =>
+    chain.name.startsWith(kind) ? { ...chain, rules: [...chain.rules, rule] } : chain;
+  return { ...program, fixed: program.fixed.map(broken), chains: program.chains.map(broken) };
+}
+
+t.test('the applier loads, switches, collects, and takes over what is there', async (t) => {
+  const { connection, kernel } = open(t);
+  const applier = new Applier(kernel);
+  t.equal(await applier.takeOver(), undefined);
+  const programFor = programs('first');
+  const [first, second] = [programFor(443, 7), programFor(444, 8)];
+  await applier.apply(first);
+  const present = await kernel.list();
+  t.strictSame(present.chains, namesOf(first).add('generation_7'));
+  t.strictSame(present.maps, new Set(first.maps.map(({ name }) => name)));
+  t.strictSame(present.counters, new Set(first.counters));
+  t.strictSame(present.limits, new Set(first.limits.map(({ name }) => name)));
+  t.equal(await applier.collect(), false, 'nothing is old');
+
+  await applier.apply(second);
+  const both = await kernel.list();
+  t.strictSame(
+    both.chains,
+    namesOf(first).union(namesOf(second)).add('generation_8'),
+    'the old beside the new',
+  );
+  t.equal(await applier.collect(), false);
+  t.strictSame((await kernel.list()).chains, namesOf(second).add('generation_8'));
+
+  const heir = new Applier(new NftKernel(connection));
+  t.equal(await heir.takeOver(), 8);
+  t.equal(await heir.collect(), false, 'what it did not apply it does not collect');
+  const inherited = programs('heir')(443, 9);
+  await heir.apply(inherited);
+  t.equal(await heir.collect(), false);
+  const left = await kernel.list();
+  t.strictSame(left.chains, namesOf(inherited).add('generation_9'), 'nothing of its forebear is left');
+  t.strictSame(left.maps, new Set(inherited.maps.map(({ name }) => name)));
+  t.strictSame([left.counters, left.limits], [present.counters, present.limits], 'but what is named alike');
+});
+
+t.test('where the kernel refuses a program the old one stays in force', async (t) => {
+  const { kernel } = open(t);
+  const applier = new Applier(kernel);
+  await applier.takeOver();
+  await applier.apply(programs('first')(443, 1));
+  const inForceBefore = ruleset();
+  const absent: Rule = [{ kind: 'verdictMap', field: 'mark', map: 'absent' }];
+  for (const [kind, stage] of [
+    ['list_', 'load'],
+    ['forward', 'switch'],
+  ] as const) {
+    const error = await rejection(applier.apply(withRule(programs(`refused ${kind}`)(444, 2), kind, absent)));
+    t.type(error, ApplyError);
+    t.match(error, { stage, cause: { code: 'ENOENT' } });
+    t.match(error.message, `Cannot ${stage} program: Cannot add rule to`);
+    await applier.collect();
+    t.equal(ruleset(), inForceBefore, `refused at ${stage}: nothing of it stays`);
+  }
+  await applier.apply(programs('next')(444, 2));
+  await applier.collect();
+  t.match(ruleset(), /444 : 0x04004001/, 'and the next works');
+});
+
+t.test(
+  'an edit changes addresses in place, and takes the generation out of force where it revokes',
+  async (t) => {
+    const { kernel } = open(t);
+    const applier = new Applier(kernel);
+    await applier.takeOver();
+    const compiler = new Compiler('edits');
+    const compile = (...functions: string[]) =>
+      compiler.compile({
+        policy: permit(443),
+        groups: new Map([
+          ['functions', [prefixes(...functions)]],
+          ['payments', [prefixes('10.20.0.0/16')]],
+        ]),
+        excluded: [],
+      });
+    await applier.apply(programOf(compile('10.0.1.0/24', '250.0.0.0/8').compiled, labInterfaces, 7));
+    const before = await kernel.list();
+    const listed = (kind: 'map' | 'set', start: string) =>
+      nft('list', kind, 'inet', 'sluice', [...before.maps].find((name) => name.startsWith(start))!);
+    t.match(listed('set', 'judged_7'), '0x0001c000');
+
+    const more = compile('10.0.1.0/24', '10.0.9.0/24', '250.0.0.0/8');
+    t.strictSame(more.effect, { grants: true, revokes: false });
+    await applier.edit(more.edits!, undefined);
+    t.match(listed('map', 'source4_classes'), /10\.0\.1\.0\/24 : 0:2.*10\.0\.9\.0\/24 : 0:2/s);
+    t.match(listed('set', 'judged_7'), '0x0001c000', 'what was judged stays');
+
+    const less = compile('10.0.9.0/24', '250.0.0.0/8');
+    t.strictSame(less.effect, { grants: false, revokes: true });
+    await applier.edit(less.edits!, judged(7));
+    t.notMatch(listed('map', 'source4_classes'), '10.0.1.0');
+    t.notMatch(listed('set', 'judged_7'), 'elements', 'everything is judged again');
+    t.strictSame(await kernel.list(), before, 'the same names');
+
+    const wrong = await rejection(applier.edit(less.edits!, undefined));
+    t.match(wrong, { name: 'ApplyError', stage: 'edit', cause: { code: 'ENOENT' } }, 'what is not there');
+  },
+);
