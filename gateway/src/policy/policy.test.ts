@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
 import { parseAddress } from '../net/address.js';
-import { GUARD_BIT } from '../nft/mark.js';
-import { compilePolicy, POLICY_LIMITS } from './compile.js';
+import { KIND, NUMBER_MAX } from '../nft/mark.js';
+import type { NumberMap } from '../nft/program.js';
+import { compilePolicy } from './compile.js';
 import { type Connection, evaluate } from './evaluate.js';
 import { inForce, NOW, prefixes, rule } from './fixture.js';
 import { nextExpiry, policyInForce } from './in-force.js';
@@ -146,38 +147,44 @@ t.test(`services decide as evaluate does (TEST_SEED=${seed})`, (t) => {
   t.end();
 });
 
-t.test('ids of sources, destinations and lists never meet each other, nor the guard bit', (t) => {
+t.test('every number that a map leads to is a key of the next', (t) => {
   const groups = new Map(groupNames.map((name, index) => [name, prefixes(`10.${index}.0.0/16`)]));
   const policy = inForce(
     ...groupNames.flatMap((src) => groupNames.map((dst) => rule(`${src} ${dst}`, src, dst))),
+    rule('watched', 'a', 'b', { enforcement: 'MONITOR', protocol: 'TCP' }),
   );
-  const { maps } = compilePolicy({ policy, groups, excluded: [], epoch: 'x' });
-  const ids: Record<string, Set<bigint>> = {};
-  const note = (kind: string, id: bigint) => {
-    ids[kind] ??= new Set();
-    ids[kind].add(id);
-  };
-  for (const { name, key, elements } of maps) {
-    const kind = name.replace(/[46]?_.*/, '');
-    for (const { first, data } of elements) {
-      if (typeof data === 'number') note(kind, BigInt(data));
-      if (key === 'mark') note(`keys of ${kind}`, first);
+  const { maps, chains } = compilePolicy({ policy, groups, excluded: [], epoch: 'x' });
+  const numbers = (kind: RegExp, of: 'keys' | 'data') => {
+    const found = new Set<number>();
+    for (const { name, elements } of maps.filter(({ name }) => kind.test(name))) {
+      t.match(name, /^[a-z0-9_]+_[0-9a-f]{16}$/);
+      for (const { first, data } of elements) {
+        if (of === 'keys') found.add(Number(first));
+        else if (typeof data === 'number') found.add(data);
+      }
     }
-  }
-  const sorted = (kind: string) => [...ids[kind]!].sort();
-  t.strictSame(sorted('source'), sorted('keys of sources'), 'every class that is given is known');
-  t.strictSame(sorted('destination'), sorted('keys of to'));
-  t.strictSame(sorted('to'), sorted('keys of lists'));
-  const [sources, destinations, lists] = [ids.source!, ids.destination!, ids.to!];
-  t.strictSame([sources.size, destinations.size, lists.size], [5, 5, 17]);
-  t.equal(sources.union(destinations).union(lists).size, 5 + 5 + 17);
-  const { classesMax, listsMax } = POLICY_LIMITS;
-  const bases = [sources, destinations, lists].map((some) => Math.min(...[...some].map(Number)));
-  t.ok(
-    bases[0]! > 0 && bases[0]! + classesMax <= bases[1]! && bases[1]! + classesMax <= bases[2]!,
-    `${bases}`,
+    return [...found].sort((a, b) => a - b);
+  };
+  t.strictSame(numbers(/^source[46]_classes/, 'data'), numbers(/^sources/, 'keys'));
+  t.strictSame(numbers(/^source[46]_classes/, 'data'), [1, 2, 3, 4, 5]);
+  t.strictSame(
+    numbers(/^destination[46]_classes/, 'data'),
+    [1, 2, 3, 4, 5].map((number) => KIND.destination | number),
   );
-  t.ok(bases[2]! + listsMax <= GUARD_BIT, 'below the guard bit');
+  t.strictSame(numbers(/^to/, 'data'), numbers(/^lists/, 'keys'));
+  t.equal(numbers(/^lists/, 'keys').length, 17);
+  for (const map of maps.filter(({ name }) => name.startsWith('to_'))) {
+    const elements = [...(map as NumberMap).elements];
+    t.strictSame(
+      [Number(elements[0]!.first), Number(elements.at(-1)!.last)],
+      [KIND.destination, KIND.destination | NUMBER_MAX],
+    );
+    t.ok(elements.every(({ first }, index) => index === 0 || elements[index - 1]!.last + 1n === first));
+  }
+  const decisions = chains
+    .filter(({ name }) => name.startsWith('list_'))
+    .flatMap(({ rules }) => rules.flat().flatMap((one) => (one.kind === 'setMark' ? [one.value] : [])));
+  t.strictSame(new Set(decisions).symmetricDifference(new Set(numbers(/^decided/, 'keys'))).size, 0);
   t.end();
 });
 
@@ -189,8 +196,7 @@ t.test('content is named after itself, and counters after their rule', (t) => {
   };
   const [first, other] = [rule('one', 'a', 'a'), rule('one', 'a', 'a', { action: 'DENY' })];
   t.strictSame(names('x', first), names('x', first));
-  const shared = (a: string[], b: string[]) =>
-    a.filter((name) => b.includes(name) && !name.startsWith('rule_0'));
+  const shared = (a: string[], b: string[]) => a.filter((name) => b.includes(name));
   t.strictSame(shared(names('x', first), names('y', first)), [], 'another epoch has other names');
   t.notSame(names('x', first), names('x', other));
   for (const name of [...names('x', rule('"; flush ruleset #'.repeat(20), 'a', 'a'))]) {
