@@ -6,8 +6,8 @@ import type { Batch } from './batch.js';
 import { Intervals } from './intervals.js';
 import { printRule } from './print.js';
 import type {
-  AddressMap,
   Chain,
+  IntervalMap,
   KeySet,
   NamedLimit,
   NftMap,
@@ -123,13 +123,12 @@ const verdicts = (
   })),
 });
 /** The same in typed arrays, as address maps have it. */
-const packed = ({ name, elements }: NumberMap, family: Family, data: AddressMap['data']): AddressMap => ({
+const packed = ({ name, elements }: NumberMap, family: Family, data: IntervalMap['data']): IntervalMap => ({
   name,
   key: `ipv${family}_addr`,
   data,
   interval: true,
   elements: new Intervals(
-    family,
     Uint32Array.from(elements.flatMap(({ first: value }) => [...wordsOf({ family, value })])),
     Uint32Array.from(elements, ({ data }) => data),
     wordsOf({ family, value: elements.at(-1)!.last }),

@@ -4,11 +4,10 @@ import t from 'tap';
 import { ADDRESS_MAX, BITS, FAMILIES, type Family } from '../net/family.js';
 import { comparePrefixes, type Prefix, prefixContains, prefixOf } from '../net/prefix.js';
 import { blockOf, lastOf, valueOfWords, WORDS } from '../net/words.js';
-import { Members, touchedBlocks } from './members.js';
+import { touchedBlocks } from './members.js';
 import { OWN_ADDRESSES, SHARD_INTERVALS_MAX, type Shard, type ShardChange, Side } from './side.js';
 
 const seed = process.env.TEST_SEED === undefined ? Date.now() & 0xffff_ffff : Number(process.env.TEST_SEED);
-const USED = new Set([1, 2, 3]);
 
 const startsOf = ({ family, starts }: Shard): bigint[] => {
   const words = WORDS[family];
@@ -122,9 +121,8 @@ t.test(`a side cut anew where it changed is as one cut anew wholly (TEST_SEED=${
   let most = 0;
   fc.assert(
     fc.property(fc.array(step, { minLength: 1, maxLength: 8 }), (steps) => {
-      const members = new Members();
-      const side = new Side(members.tags, new Set());
-      side.sweepAll(members.trees, USED);
+      const side = new Side();
+      side.sweepAll();
       const held = new Map<number, readonly Prefix[]>();
       for (const { group, add, dropEach } of steps) {
         const kept = (held.get(group) ?? []).filter((_, index) => dropEach === 0 || index % dropEach !== 0);
@@ -133,21 +131,22 @@ t.test(`a side cut anew where it changed is as one cut anew wholly (TEST_SEED=${
           (one, index) => index === 0 || comparePrefixes(now[index - 1]!, one) !== 0,
         );
         held.set(group, distinct);
-        const change = members.set(group, [distinct]);
+        const change = side.members.set(group, [distinct]);
         const before = side.shards;
         const blocks = touchedBlocks([change]);
-        const changes = FAMILIES.flatMap((family) => side.sweepBlocks(members.trees[family], blocks[family]));
+        const changes = FAMILIES.flatMap((family) => side.sweepBlocks(family, blocks[family]));
         checkChange(before, side.shards, changes, [...change.added, ...change.removed]);
         checkShards(side);
-        const fresh = new Side(members.tags, new Set());
-        fresh.sweepAll(members.trees, USED);
+        const fresh = new Side();
+        for (const [of, prefixes] of held) fresh.members.set(of, [prefixes]);
+        fresh.sweepAll();
         checkShards(fresh);
         for (const family of FAMILIES) assert.deepEqual(stretches(side, family), stretches(fresh, family));
         most = Math.max(most, side.shards.length);
         if (dropEach === 7) {
           const kept = new Set(side.shards.map(keyOf));
           const shards = new Set(side.shards);
-          side.sweepAll(members.trees, USED);
+          side.sweepAll();
           checkShards(side);
           for (const shard of fresh.shards) {
             if (kept.has(keyOf(shard)))
@@ -170,18 +169,17 @@ t.test(`each address has the groups whose prefixes hold it (TEST_SEED=${seed})`,
     fc.property(
       fc.array(fc.tuple(fc.constantFrom(OWN_ADDRESSES, 1, 2, 3, 4), prefix), { maxLength: 20 }),
       (pairs) => {
-        const members = new Members();
+        const side = new Side();
         for (const group of [OWN_ADDRESSES, 1, 2, 3, 4]) {
           const of = pairs
             .filter(([of]) => of === group)
             .map(([, prefix]) => prefix)
             .sort(comparePrefixes);
-          members.set(group, [
+          side.members.set(group, [
             of.filter((one, index) => index === 0 || comparePrefixes(of[index - 1]!, one) !== 0),
           ]);
         }
-        const side = new Side(members.tags, new Set());
-        side.sweepAll(members.trees, USED);
+        side.sweepAll();
         for (const family of FAMILIES) {
           for (const [start, groups] of stretches(side, family)) {
             const holding = new Set(
@@ -191,7 +189,7 @@ t.test(`each address has the groups whose prefixes hold it (TEST_SEED=${seed})`,
             );
             const expected = holding.has(OWN_ADDRESSES)
               ? [OWN_ADDRESSES]
-              : [...holding].filter((group) => USED.has(group)).sort((a, b) => a - b);
+              : [...holding].sort((a, b) => a - b);
             assert.equal(groups, expected.join());
           }
           const edges = pairs
@@ -212,25 +210,24 @@ t.test(`each address has the groups whose prefixes hold it (TEST_SEED=${seed})`,
 });
 
 t.test('a block with more stretches than a shard may have is cut in two, and again', (t) => {
-  const members = new Members();
-  const side = new Side(members.tags, new Set());
-  side.sweepAll(members.trees, USED);
+  const side = new Side();
+  side.sweepAll();
   t.equal(side.shards.length, 2, 'one a family while there is nothing');
   const many = Array.from({ length: 3_000 }, (_, index) =>
     prefixOf({ family: 4, value: 0x0a00_0000n + BigInt(2 * index) }, 32),
   );
-  const change = members.set(1, [many]);
-  const [cut, ...more] = side.sweepBlocks(members.trees[4], touchedBlocks([change])[4]);
+  const change = side.members.set(1, [many]);
+  const [cut, ...more] = side.sweepBlocks(4, touchedBlocks([change])[4]);
   t.strictSame([more.length, cut!.before.block.length], [0, 0]);
   t.ok(cut!.after.length >= 4, `${cut!.after.length} shards`);
   checkShards(side);
-  const one = members.set(2, [[prefixOf({ family: 4, value: 0x0a00_0001n }, 32)]]);
-  const changes = side.sweepBlocks(members.trees[4], one.added.map(blockOf));
+  const one = side.members.set(2, [[prefixOf({ family: 4, value: 0x0a00_0001n }, 32)]]);
+  const changes = side.sweepBlocks(4, one.added.map(blockOf));
   t.strictSame(
     changes.map(({ before }) => before.block.length > 8),
     [true],
     'one host, one shard',
   );
-  t.strictSame(side.sweepBlocks(members.trees[4], one.added.map(blockOf)), [], 'nothing new');
+  t.strictSame(side.sweepBlocks(4, one.added.map(blockOf)), [], 'nothing new');
   t.end();
 });
