@@ -2,6 +2,29 @@ import { addressToBytes } from '../net/address.js';
 import type { Family } from '../net/family.js';
 import type { MessageWriter } from '../netlink/writer.js';
 import {
+  CT_DST_IP,
+  CT_DST_IP6,
+  CT_MARK,
+  CT_PROTO_DST,
+  CT_PROTOCOL,
+  CT_SRC_IP,
+  CT_SRC_IP6,
+  CT_STATE_KEY,
+  DIRECTION_ORIGINAL,
+  FIB_F_IIF,
+  FIB_F_MARK,
+  FIB_F_PRESENT,
+  FIB_F_SADDR,
+  FIB_RESULT_OIF,
+  FIB_RESULT_OIFNAME,
+  META_IIFNAME,
+  META_L4PROTO,
+  META_MARK,
+  META_NFPROTO,
+  META_OIFNAME,
+  META_PRIORITY,
+} from './constants.js';
+import {
   CT_STATE,
   type Field,
   type Rule,
@@ -25,33 +48,6 @@ const VERDICT_CODE: Readonly<Record<Verdict['kind'], number>> = { drop: 0, accep
 /** `NFT_REG_VERDICT`, `NFT_REG_1`: one register is enough, no statement keeps a value for the next. */
 const REG_VERDICT = 0;
 const REG_1 = 1;
-
-/** `enum nft_meta_keys`. */
-const META_PRIORITY = 2;
-const META_MARK = 3;
-const META_IIFNAME = 6;
-const META_OIFNAME = 7;
-const META_NFPROTO = 15;
-const META_L4PROTO = 16;
-
-/** `enum nft_ct_keys`; `IP_CT_DIR_ORIGINAL`. */
-const CT_STATE_KEY = 0;
-const CT_MARK = 3;
-const CT_PROTOCOL = 10;
-const CT_PROTO_DST = 12;
-const CT_SRC_IP = 19;
-const CT_DST_IP = 20;
-const CT_SRC_IP6 = 21;
-const CT_DST_IP6 = 22;
-const DIRECTION_ORIGINAL = 0;
-
-/** `enum nft_fib_result`, `enum nft_fib_flags`. */
-const FIB_RESULT_OIF = 1;
-const FIB_RESULT_OIFNAME = 2;
-const FIB_F_SADDR = 1;
-const FIB_F_MARK = 4;
-const FIB_F_IIF = 8;
-const FIB_F_PRESENT = 32;
 
 /** `enum nft_cmp_ops`. */
 const CMP_EQ = 0;

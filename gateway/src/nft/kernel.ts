@@ -2,8 +2,9 @@ import type { NetlinkConnection } from '../netlink/connection.js';
 import { isInterrupted, isNotFound } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { type Batch, NFPROTO_INET, NFT_MSG, OBJECT_COUNTER, OBJECT_LIMIT } from './batch.js';
+import { type Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
 import { TABLE } from './program.js';
+import { OBJECT_COUNTER, OBJECT_LIMIT } from './set.js';
 
 const NLM_F_REQUEST = 0x1;
 const NLM_F_ACK = 0x4;
