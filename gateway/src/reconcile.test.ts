@@ -1,112 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import t, { type Test } from 'tap';
-import { createLog } from './log.js';
+import t from 'tap';
 import { ApplyError } from './nft/apply.js';
 import { GENERATION_MAX } from './nft/mark.js';
 import type { Program } from './nft/program.js';
 import { POLICY_LIMITS } from './policy/compile.js';
 import { prefixes, rule } from './policy/fixture.js';
-import type { PolicyInForce } from './policy/in-force.js';
 import type { PolicyRule } from './policy/model.js';
-import { type Applied, Reconciler } from './reconcile.js';
-import type { Snapshot } from './snapshot/read.js';
-
-let revision = 0;
-
-/** A snapshot of these rules between groups a and b. */
-function snapshotOf(...rules: PolicyRule[]): Snapshot {
-  revision++;
-  return {
-    revision,
-    createdAt: '2026-11-01T00:00:00Z',
-    policy: { rules, defaultAction: { action: 'DENY', logging: false } },
-    policyDigest: '',
-    groups: [
-      { name: 'a', resolved: true, parts: [prefixes('10.0.1.0/24')] },
-      { name: 'b', resolved: true, parts: [prefixes('10.20.0.0/16')] },
-    ],
-    inventory: { functions: [], scopes: [] },
-    manifestBytes: new Uint8Array(),
-    bodies: new Map(),
-    parts: new Map(),
-  };
-}
-
-/** Instead of the kernel: what it was asked for, and failures on demand. Applications wait while `gate` does. */
-class FakeApplier {
-  readonly programs: Program[] = [];
-  takenOver = 0;
-  collected = 0;
-  readonly failures: Error[] = [];
-  gate: Promise<unknown> = Promise.resolve();
-  found: number | undefined;
-
-  async takeOver(): Promise<number | undefined> {
-    this.takenOver++;
-    return this.found;
-  }
-
-  async apply(program: Program): Promise<void> {
-    this.programs.push(program);
-    await this.gate;
-    const failure = this.failures.shift();
-    if (failure !== undefined) throw failure;
-  }
-
-  async edit(): Promise<void> {}
-
-  async collect(): Promise<boolean> {
-    this.collected++;
-    return false;
-  }
-
-  /** Keeps applications waiting until the returned function is called. */
-  hold(): () => void {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.gate = promise;
-    return resolve;
-  }
-}
-
-class Stand {
-  readonly applier = new FakeApplier();
-  readonly applied: Applied[] = [];
-  readonly failed: string[] = [];
-  readonly switched: [generation: number, policy: PolicyInForce][] = [];
-  readonly reconciler: Reconciler;
-  now = new Date('2026-11-01T00:00:00Z');
-  generationsInUse = new Set<number>();
-
-  constructor(t: Test) {
-    this.reconciler = new Reconciler({
-      applier: this.applier,
-      interfaces: { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false },
-      ownAddresses: () => [],
-      generationsInUse: async () => this.generationsInUse,
-      log: createLog({ write: () => {} }),
-      now: () => this.now,
-      onSwitch: (generation, policy) => this.switched.push([generation, policy]),
-      onApplied: (applied) => this.applied.push(applied),
-      onFailed: (stage) => this.failed.push(stage),
-    });
-    t.teardown(() => this.reconciler.stop());
-  }
-
-  /** Waits for the n-th success or failure. */
-  async until(list: 'applied' | 'failed' | 'programs', count: number): Promise<void> {
-    const lengthOf = () => (list === 'programs' ? this.applier.programs : this[list]).length;
-    while (lengthOf() < count) await delay(1);
-  }
-
-  /** Lets everything happen that is not waiting for time to pass. */
-  async settle(): Promise<void> {
-    for (let turns = 0; turns < 20; turns++) await delay(0);
-  }
-
-  get generations(): number[] {
-    return this.applier.programs.map(({ generation }) => generation);
-  }
-}
+import { Stand, snapshotOf, snapshotWith } from './reconcile-stand.js';
 
 const permit = (name: string, more: Partial<PolicyRule> = {}) => rule(name, 'a', 'b', more);
 const contentNames = ({ chains, maps }: Program) => new Set([...chains, ...maps].map(({ name }) => name));
@@ -119,7 +19,7 @@ t.test('without a snapshot the closed program is applied, and then what is wante
   await stand.reconciler.start(undefined);
   t.equal(stand.reconciler.isCurrent, true);
   t.strictSame(stand.generations, [42], 'after the generation that was found');
-  t.strictSame([...contentNames(stand.applier.programs[0]!)], []);
+  t.strictSame([...contentNames(stand.applier.programs[0]!)], ['judged_42'], 'nothing leads anywhere');
   const snapshot = snapshotOf(permit('one'));
   stand.reconciler.want(snapshot);
   t.equal(stand.reconciler.isCurrent, false);
@@ -138,16 +38,86 @@ t.test('without a snapshot the closed program is applied, and then what is wante
 t.test('content that is in the kernel already is not written again', async (t) => {
   const stand = new Stand(t);
   await stand.reconciler.start(snapshotOf(permit('one')));
-  const same = snapshotOf(permit('one', { priority: 77, logging: false, description: 'new' }));
+  const same = snapshotOf(permit('one', { priority: 77, description: 'new', owner: 'net' }));
   stand.reconciler.want(same);
   await stand.until('applied', 2);
   t.strictSame(stand.generations, [1]);
   t.match(stand.reconciler.applied, { generation: 1, snapshot: same, policy: { rules: [{ priority: 77 }] } });
   const [generation, policy] = stand.switched.at(-1)!;
   t.equal(generation, 1);
-  t.match(policy.rules, [{ priority: 77, logging: false }], 'what the marks mean is new all the same');
+  t.match(
+    policy.rules,
+    [{ priority: 77, rule: { owner: 'net' } }],
+    'what the marks mean is new all the same',
+  );
   t.equal(stand.reconciler.isCurrent, true);
 });
+
+t.test('the generation stays where nothing is taken away, and what is judged stays judged', async (t) => {
+  const stand = new Stand(t);
+  const wanted = [
+    snapshotOf(permit('one')),
+    snapshotOf(permit('one'), permit('two', { protocol: 'TCP' })),
+    snapshotOf(permit('one', { logging: false }), permit('two', { protocol: 'TCP' })),
+    snapshotOf(permit('one', { logging: false })),
+    snapshotOf(permit('one', { logging: false, portRanges: [{ lo: 443, hi: 443 }] })),
+  ];
+  await stand.reconciler.start(wanted[0]);
+  for (const [index, snapshot] of wanted.slice(1).entries()) {
+    stand.reconciler.want(snapshot);
+    await stand.until('applied', index + 2);
+  }
+  t.strictSame(
+    stand.generations,
+    [1, 1, 1, 2, 3],
+    'a permit more, its logging, a permit less, a permit narrowed',
+  );
+  t.strictSame(
+    stand.applied.map(({ generation }) => generation),
+    stand.generations,
+  );
+  t.strictSame(
+    stand.switched.map(([generation, { rules }]) => [generation, rules.length]),
+    [
+      [1, 1],
+      [1, 2],
+      [1, 2],
+      [2, 1],
+      [3, 1],
+    ],
+  );
+  t.strictSame(stand.applier.edits, []);
+});
+
+t.test(
+  'members that come are edited in; where some go, what was judged counts no more from then on',
+  async (t) => {
+    const stand = new Stand(t);
+    const { applier, reconciler } = stand;
+    const [near, far, top] = ['10.0.1.0/24', '10.0.9.0/24', '250.0.0.0/8'];
+    await reconciler.start(snapshotWith([near, top], permit('one')));
+    const want = async (count: number, ...a: string[]) => {
+      const snapshot = snapshotWith(a, permit('one'));
+      reconciler.want(snapshot);
+      await stand.until('applied', count);
+      t.equal(stand.applied.at(-1)?.snapshot, snapshot);
+      t.equal(reconciler.isCurrent, true);
+    };
+    await want(2, near, far, top);
+    t.strictSame(stand.generations, [1], 'no program');
+    t.match(applier.edits, [[[{ remove: [{}], add: [{}, {}, {}] }], undefined]]);
+    t.equal(applier.edits[0]![0].length, 1, 'one map');
+    await want(3, near, top);
+    t.equal(applier.edits[1]![1], 'judged_1');
+    t.strictSame(stand.generations, [1, 2], 'then a program of the next generation');
+    applier.failures.push(new ApplyError('edit', ENOBUFS));
+    const names = contentNames(applier.programs.at(-1)!);
+    await want(4, near, far, top);
+    t.strictSame(stand.failed, ['edit']);
+    t.strictSame(stand.generations, [1, 2, 3], 'an edit that failed is a program under other names');
+    t.strictSame([...names.intersection(contentNames(applier.programs.at(-1)!))], []);
+  },
+);
 
 t.test('a failure is told and tried again under other names; until then it is not ready', async (t) => {
   const stand = new Stand(t);

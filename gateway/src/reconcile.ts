@@ -270,7 +270,7 @@ export class Reconciler {
       }
       if (edits.length === 0 || !effect.revokes) {
         onSwitch(before.generation, policy);
-        this.#isProgramWhole = true;
+        this.#isProgramWhole = this.#isTableKnown;
         return { generation: before.generation, policy, compiled };
       }
     }
@@ -278,7 +278,8 @@ export class Reconciler {
     const generation = keeps ? before.generation : await this.#generations!.next();
     onSwitch(generation, policy);
     await applier.apply(programOf(compiled, interfaces, generation));
-    this.#isProgramWhole = true;
+    // Not where the table drifted meanwhile.
+    this.#isProgramWhole = this.#isTableKnown;
     return { generation, policy, compiled };
   }
 
