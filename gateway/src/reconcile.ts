@@ -67,6 +67,8 @@ export class Reconciler {
   /** Undefined: what is in the table is not known to be what a compiler made. */
   #compiler: Compiler | undefined;
   #wanted: Snapshot | undefined;
+  /** What was in force in another process before. */
+  #startedWith: Snapshot | undefined;
   /** What the last attempt was about: another may be wanted by the time it fails. */
   #tried: Snapshot | undefined;
   #applied: Applied | undefined;
@@ -103,6 +105,7 @@ export class Reconciler {
   /** Takes over the table that is there, applies a first program and goes on until `stop`. */
   async start(snapshot: Snapshot | undefined): Promise<void> {
     this.#wanted = snapshot;
+    this.#startedWith = snapshot;
     await this.#reconcile();
     this.#running = this.#loop();
   }
@@ -197,7 +200,9 @@ export class Reconciler {
     const isNew = this.#compiler === undefined;
     this.#compiler ??= newCompiler();
     const excluded = this.#options.ownAddresses();
-    const compilation = this.#compiler.compile({ policy, groups: groupParts(snapshot), excluded });
+    const wasInForce = snapshot === this.#startedWith || snapshot === this.#applied?.snapshot;
+    const groups = groupParts(snapshot);
+    const compilation = this.#compiler.compile({ policy, groups, excluded, wasInForce });
     return isNew ? { ...compilation, effect: ANY_EFFECT } : compilation;
   }
 

@@ -1,3 +1,4 @@
+import { NUMBER_MAX } from '../nft/mark.js';
 import type { NumberSets } from './number-sets.js';
 
 /** Positions of rules in the order of evaluation, ascending. */
@@ -15,11 +16,16 @@ export class Classes {
   /** Class by what rules it has, in the present policy. */
   readonly #byRules = new Map<string, number>();
   readonly #rules = new Map<number, RulePositions>();
-  #next = 1;
+  #last = 0;
 
   /** Classes that some address was in when they were last assigned, with their rules. */
   get live(): ReadonlyMap<number, RulePositions> {
     return this.#rules;
+  }
+
+  #next(): number {
+    if (this.#last === NUMBER_MAX) throw new RangeError(`Cannot number classes: ${NUMBER_MAX} are used up`);
+    return ++this.#last;
   }
 
   /** The class of an atom; undefined where it is not known under the present policy. */
@@ -38,22 +44,19 @@ export class Classes {
   }
 
   /**
-   * Assigns classes under a new policy or to a new set of atoms. Gives whether any atom changed its class. Of new
-   * classes those get neighbouring numbers that have the same broad rules, which are alike for most of the other side.
+   * Assigns classes under a new policy or to a new set of atoms. Of new classes those get neighbouring numbers that have the same broad rules, which are alike for most of the other side.
    */
   assign(
     atoms: readonly number[],
     rulesOf: (atom: number) => RulePositions,
     isBroad: (position: number) => boolean,
-  ): boolean {
+  ): void {
     this.#byRules.clear();
     this.#rules.clear();
     this.#present.clear();
     const keys = new Map<number, string>();
     const split = new Map<string, number>();
-    let isChanged = false;
     const take = (atom: number, id: number, key: string, rules: RulePositions) => {
-      isChanged ||= this.#ids.get(atom) !== id;
       this.#ids.set(atom, id);
       this.#present.add(atom);
       keys.set(id, key);
@@ -69,15 +72,14 @@ export class Classes {
       else if ((keys.get(id) ?? key) === key) take(atom, id, key, rules);
       else {
         const parted = `${id} ${key}`;
-        if (!split.has(parted)) split.set(parted, this.#next++);
+        if (!split.has(parted)) split.set(parted, this.#next());
         take(atom, split.get(parted)!, key, rules);
       }
     }
     added.sort(
       ([, , a], [, , b]) => compareRules(a.filter(isBroad), b.filter(isBroad)) || compareRules(a, b),
     );
-    for (const [atom, key, rules] of added) take(atom, this.#byRules.get(key) ?? this.#next++, key, rules);
-    return isChanged;
+    for (const [atom, key, rules] of added) take(atom, this.#byRules.get(key) ?? this.#next(), key, rules);
   }
 }
 

@@ -34,11 +34,13 @@ export interface PolicyInput {
   readonly groups: GroupParts;
   /** The gateway's own addresses: members of no group. */
   readonly excluded: readonly Prefix[];
+  /** It was in force before this compiler was made: it is not refused for its size. */
+  readonly wasInForce?: boolean;
 }
 
 /**
  * Bounds on what one policy may make of the kernel; over them a change is refused by name, unless it gives no
- * connection anything that it had not.
+ * connection anything that it had not. More rules have no numbers: that is refused always.
  */
 export const POLICY_LIMITS = {
   rulesMax: RULES_MAX,
@@ -125,7 +127,7 @@ export class Compiler {
   }
 
   /** Throws PolicyTooLargeError. */
-  compile({ policy, groups, excluded }: PolicyInput): Compilation {
+  compile({ policy, groups, excluded, wasInForce = false }: PolicyInput): Compilation {
     const before = this.#rules.policy;
     const isSamePolicy = this.#rules.take(policy, groups) && this.#compiled !== undefined;
     const own = this.#takeExcluded(excluded);
@@ -138,7 +140,7 @@ export class Compiler {
       isSamePolicy ? NO_EFFECT : ofPolicy(),
       own === undefined ? NO_EFFECT : ANY_EFFECT,
     ].reduce(bothEffects);
-    if (effect.grants && policy.rules.length > POLICY_LIMITS.rulesMax) {
+    if (policy.rules.length > POLICY_LIMITS.rulesMax) {
       throw new PolicyTooLargeError('rulesMax', policy.rules.length);
     }
     const ownChanges = (name: SideName) =>
@@ -149,7 +151,7 @@ export class Compiler {
     };
     const edits = isSamePolicy ? this.#editsOf(changes) : undefined;
     if (edits !== undefined) return { compiled: this.#compiled!, edits, effect };
-    this.#compiled = this.#compileAll(policy, effect);
+    this.#compiled = this.#compileAll(policy, effect.grants && !wasInForce);
     return { compiled: this.#compiled, edits: undefined, effect };
   }
 
@@ -236,9 +238,9 @@ export class Compiler {
     return end < 0 ? rules : rules.subarray(0, end + 1);
   }
 
-  #compileAll(policy: PolicyInForce, effect: Effect): CompiledPolicy {
+  #compileAll(policy: PolicyInForce, isLimited: boolean): CompiledPolicy {
     const refuseOver = (limit: keyof typeof POLICY_LIMITS, found: number) => {
-      if (effect.grants && found > POLICY_LIMITS[limit]) throw new PolicyTooLargeError(limit, found);
+      if (isLimited && found > POLICY_LIMITS[limit]) throw new PolicyTooLargeError(limit, found);
     };
     for (const name of SIDES) {
       this.#classes[name].assign(
