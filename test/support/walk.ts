@@ -123,6 +123,10 @@ class Walk {
         );
       case 'matchMasked':
         return when((Number(packet.field(statement.field)) & statement.mask) >>> 0 === statement.value);
+      case 'matchOriginalPorts': {
+        const port = packet.field('ctOriginalDestinationPort');
+        return when(port !== undefined && statement.first <= port && port <= statement.last);
+      }
       case 'matchState':
         return when(statement.states.includes('new'));
       case 'matchNotBareSyn':

@@ -52,6 +52,8 @@ const REG_1 = 1;
 /** `enum nft_cmp_ops`. */
 const CMP_EQ = 0;
 const CMP_NEQ = 1;
+const CMP_LTE = 3;
+const CMP_GTE = 5;
 
 const PAYLOAD_TRANSPORT_HEADER = 2;
 const IFNAMSIZ = 16;
@@ -67,6 +69,8 @@ const TCP_SYN = 0x02;
 function hostU32(value: number): Uint8Array {
   return new Uint8Array(Uint32Array.of(value).buffer);
 }
+
+const networkU16 = (value: number) => Uint8Array.of(value >>> 8, value & 0xff);
 
 function interfaceName(name: string): Uint8Array {
   const bytes = new Uint8Array(IFNAMSIZ);
@@ -309,6 +313,14 @@ const ENCODE: {
     LOAD[field](to);
     to.bitwise(hostU32(mask), hostU32(0));
     to.compare(CMP_EQ, hostU32(value));
+  },
+  matchOriginalPorts: (to, { first, last }) => {
+    LOAD.ctOriginalDestinationPort(to);
+    if (first === last) to.compare(CMP_EQ, networkU16(first));
+    else {
+      to.compare(CMP_GTE, networkU16(first));
+      to.compare(CMP_LTE, networkU16(last));
+    }
   },
   matchState: (to, { states }) => {
     to.ct(CT_STATE_KEY);

@@ -18,6 +18,7 @@ const KINDS: Readonly<Record<Statement['kind'], true>> = {
   match: true,
   matchNot: true,
   matchMasked: true,
+  matchOriginalPorts: true,
   matchState: true,
   matchNotBareSyn: true,
   matchNoReversePath: true,

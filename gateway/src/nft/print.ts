@@ -43,6 +43,8 @@ const STATEMENT_TEXT: {
   match: ({ field, value }) => `${FIELD_TEXT[field]} ${printValue(field, value)}`,
   matchNot: ({ field, value }) => `${FIELD_TEXT[field]} != ${printValue(field, value)}`,
   matchMasked: ({ field, mask, value }) => `${FIELD_TEXT[field]} & ${hex(mask)} == ${hex(value)}`,
+  matchOriginalPorts: ({ first, last }) =>
+    `${FIELD_TEXT.ctOriginalDestinationPort} ${first === last ? first : `${first}-${last}`}`,
   matchState: ({ states }) => `ct state ${states.join(',')}`,
   matchNotBareSyn: () => 'tcp flags & (fin | syn | rst | ack) != syn',
   matchNoReversePath: () => 'fib saddr . mark . iif oif missing',

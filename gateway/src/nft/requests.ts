@@ -42,6 +42,8 @@ export const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
     [match('fibSourceOifname', 'lam1')],
     [{ kind: 'matchMasked', field: 'ctMark', mask: 0xffff_c000, value: 0x4000 }],
     [{ kind: 'matchMasked', field: 'mark', mask: 0x8000_0000, value: 0x8000_0000 }],
+    [tcp, { kind: 'matchOriginalPorts', first: 443, last: 443 }],
+    [tcp, { kind: 'matchOriginalPorts', first: 8000, last: 8100 }],
     [{ kind: 'matchState', states: ['invalid'] }],
     [{ kind: 'matchState', states: ['established', 'related', 'new', 'untracked'] }],
     [tcp, { kind: 'matchNotBareSyn' }],

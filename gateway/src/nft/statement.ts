@@ -39,6 +39,8 @@ export type Statement =
       readonly mask: number;
       readonly value: number;
     }
+  /** `ct original proto-dst FIRST-LAST`, both included. */
+  | { readonly kind: 'matchOriginalPorts'; readonly first: number; readonly last: number }
   | { readonly kind: 'matchState'; readonly states: readonly CtState[] }
   /** A TCP packet that is not SYN alone among FIN, SYN, RST and ACK. */
   | { readonly kind: 'matchNotBareSyn' }

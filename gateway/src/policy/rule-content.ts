@@ -137,9 +137,20 @@ export class ListBook {
       body.push([{ kind: 'setMarkFromMap', field: 'ctOriginalProtocol', map: map.name }]);
       for (const { to } of protocols) {
         if ('decided' in to) continue;
+        const few = fewPortRules(to, mark);
+        if (few !== undefined) {
+          body.push(...few);
+          continue;
+        }
         const ports = this.#map(`ports_${to.protocol}`, 'inet_service', to.ports, mark);
         maps.push(ports);
-        body.push(...portRules(to, ports.name));
+        body.push(
+          ...forEachProtocol(to, {
+            kind: 'setMarkFromMap',
+            field: 'ctOriginalDestinationPort',
+            map: ports.name,
+          }),
+        );
       }
     }
     const text = printChain({ name: 'list', rules: body });
@@ -185,10 +196,29 @@ export class ListBook {
 }
 
 /** An ICMP error about a connection is judged as the connection is, by its original tuple. */
-function portRules({ protocol }: PortTable, map: string): Rule[] {
-  return [protocol, ...PROTOCOLS_ICMP].map((l4proto): readonly Statement[] => [
+function forEachProtocol({ protocol }: PortTable, ...statements: readonly Statement[]): Rule[] {
+  return [protocol, ...PROTOCOLS_ICMP].map((l4proto) => [
     match('mark', KIND.ports | protocol),
     match('l4proto', l4proto),
-    { kind: 'setMarkFromMap', field: 'ctOriginalDestinationPort', map },
+    ...statements,
   ]);
+}
+
+/** Port ranges beside the one decision of all others up to which they are rules: a map costs more than few rules. */
+const PORT_RULES_MAX = 4;
+
+/** The ports of a list as rules, the most frequent decision last; undefined where they are too many. */
+function fewPortRules(table: PortTable, mark: (to: Decision) => number): Rule[] | undefined {
+  const marked = table.ports.map(({ first, last, to }) => ({ first, last, value: mark(to) }));
+  const counts = new Map<number, number>();
+  for (const { value } of marked) counts.set(value, (counts.get(value) ?? 0) + 1);
+  const [[others]] = [...counts].sort(([, a], [, b]) => b - a) as [[number, number]];
+  const ranges = marked.filter(({ value }) => value !== others);
+  if (ranges.length > PORT_RULES_MAX) return undefined;
+  return [
+    ...ranges.flatMap(({ first, last, value }) =>
+      forEachProtocol(table, { kind: 'matchOriginalPorts', first, last }, { kind: 'setMark', value }),
+    ),
+    [match('mark', KIND.ports | table.protocol), { kind: 'setMark', value: others }],
+  ];
 }
