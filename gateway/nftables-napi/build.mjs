@@ -1,4 +1,4 @@
-// Compiles src/netlink.c to build/netlink.node with one compiler call: no node-gyp, no make, no Python. It is
+// Compiles the C files of src to build/netlink.node with one compiler call: no node-gyp, no make, no Python. It is
 // the package's install script and runs on Node 20 and later.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
@@ -7,7 +7,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(fileURLToPath(import.meta.url));
-const source = join(root, 'src', 'netlink.c');
+const sources = ['netlink.c', 'tcp.c'].map((name) => join(root, 'src', name));
+const included = join(root, 'src', 'tcp.h');
 const output = join(root, 'build', 'netlink.node');
 
 const HELP = `It needs a C compiler and the headers of libc and Linux:
@@ -25,7 +26,7 @@ function fail(reason) {
 }
 
 if (process.platform !== 'linux') fail(`this is ${process.platform}, netlink is part of Linux`);
-const inputs = [source, fileURLToPath(import.meta.url)];
+const inputs = [...sources, included, fileURLToPath(import.meta.url)];
 if (modifiedMs(output) > Math.max(...inputs.map(modifiedMs))) process.exit(0);
 
 // Renamed into place: a process that has the old one loaded keeps it.
@@ -45,7 +46,7 @@ const compilers = process.env.CC ? [process.env.CC] : ['cc', 'gcc', 'clang'];
 mkdirSync(dirname(output), { recursive: true });
 for (const compiler of compilers) {
   const [command, ...own] = compiler.trim().split(/\s+/);
-  const run = spawnSync(command, [...own, ...flags, '-I', headers, source, '-o', fresh], {
+  const run = spawnSync(command, [...own, ...flags, '-I', headers, ...sources, '-o', fresh], {
     stdio: 'inherit',
   });
   if (run.error?.code === 'ENOENT') continue;

@@ -2,7 +2,14 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
-import { NetlinkSocket, NetlinkSystemError, SocketClosedError, type SocketOptions } from './index.js';
+import {
+  NetlinkSocket,
+  NetlinkSystemError,
+  probeTcp,
+  resetTcp,
+  SocketClosedError,
+  type SocketOptions,
+} from './index.js';
 
 const NETLINK_ROUTE = 0;
 const NLMSG_ERROR = 2;
@@ -123,6 +130,16 @@ t.test('wrong arguments are refused before anything is opened', async (t) => {
   t.throws(() => socket.setOption(10, 2 ** 31), RangeError);
   await t.rejects(socket.send([] as unknown as Uint8Array), TypeError);
   socket.close();
+});
+
+t.test('wrong ends and numbers of a TCP connection are refused', async (t) => {
+  const end = (bytes: number, port: number) => ({ address: new Uint8Array(bytes), port });
+  t.throws(() => probeTcp(end(5, 1), end(4, 1)), { message: /an address has 5 bytes, not 4 or 16/ });
+  t.throws(() => probeTcp(end(4, 1), end(4, 65_536)), RangeError);
+  const reset = { source: end(4, 1), destination: end(4, 1), sequence: 0, acknowledgement: 0, mark: 0 };
+  t.throws(() => resetTcp({ ...reset, sequence: -1 }), { message: /sequence is -1/ });
+  t.throws(() => resetTcp({ ...reset, acknowledgement: 2 ** 32 }), RangeError);
+  t.throws(() => resetTcp({ ...reset, mark: 0.5 }), RangeError);
 });
 
 t.test('system errors carry operation, number and name', async (t) => {

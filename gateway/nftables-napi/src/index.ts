@@ -39,9 +39,9 @@ export class NetlinkSystemError extends Error {
   /** Its name: `EPERM`. */
   readonly code: string;
 
-  constructor(operation: string, errno: number) {
+  constructor(operation: string, errno: number, socket = 'netlink') {
     const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown system error'];
-    super(`Cannot ${operation}: the netlink socket says ${code}, ${text}`);
+    super(`Cannot ${operation}: the ${socket} socket says ${code}, ${text}`);
     this.operation = operation;
     this.errno = errno;
     this.code = code;
@@ -57,11 +57,30 @@ export class SocketClosedError extends Error {
   }
 }
 
+/** One end of a TCP connection. */
+export interface TcpEnd {
+  /** Four or sixteen bytes. */
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+
+/** What `resetTcp` takes. */
+export interface TcpReset {
+  /** In whose name it speaks. */
+  readonly source: TcpEnd;
+  readonly destination: TcpEnd;
+  /** The next octet that the destination expects of the source, and the source of the destination. */
+  readonly sequence: number;
+  readonly acknowledgement: number;
+  /** The packet mark of the ACK. */
+  readonly mark: number;
+}
+
 /** The opaque pointer that netlink.c hands out. */
 type Handle = object;
 
 /**
- * The verbs of netlink.c: 0 or an errno from those that return nothing else, a negative errno from the
+ * The verbs of netlink.c and tcp.c: 0 or an errno from those that return nothing else, a negative errno from the
  * getters.
  */
 interface Native {
@@ -72,6 +91,14 @@ interface Native {
   setOption(handle: Handle, level: number, option: number, value: number): number;
   getOption(handle: Handle, level: number, option: number): number;
   send(handle: Handle, bytes: Uint8Array): Promise<number>;
+  resetAs(
+    source: Uint8Array,
+    destination: Uint8Array,
+    sequence: number,
+    acknowledgement: number,
+    mark: number,
+  ): number;
+  synAs(source: Uint8Array, destination: Uint8Array): number;
 }
 
 function load(): Native {
@@ -104,13 +131,13 @@ const INT_MAX = 0x7fffffff;
 const BUFFER_BYTES_MAX = 0x3fffffff;
 const COALESCE_MS_MAX = 60_000;
 
-function checkInteger(name: string, value: number, min: number, max: number): void {
+function checkInteger(name: string, value: number, min: number, max: number, socket = 'netlink'): void {
   if (typeof value !== 'number') {
-    throw new TypeError(`Cannot use netlink socket: ${name} is a ${typeof value}, not a number`);
+    throw new TypeError(`Cannot use ${socket} socket: ${name} is a ${typeof value}, not a number`);
   }
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new RangeError(
-      `Cannot use netlink socket: ${name} is ${value}, not an integer from ${min} to ${max}`,
+      `Cannot use ${socket} socket: ${name} is ${value}, not an integer from ${min} to ${max}`,
     );
   }
 }
@@ -239,4 +266,46 @@ export class NetlinkSocket {
     if (value < 0) throw new NetlinkSystemError('read option', -value);
     return value;
   }
+}
+
+/** sys/socket.h, and the sizes of `struct sockaddr_in` and `sockaddr_in6`, where the address is at 4 and at 8. */
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCKADDR_IN_BYTES = 16;
+const SOCKADDR_IN6_BYTES = 28;
+const UINT32_MAX = 0xffffffff;
+
+function socketAddress({ address, port }: TcpEnd): Uint8Array {
+  const is4 = address.length === 4;
+  if (!is4 && address.length !== 16) {
+    throw new RangeError(`Cannot use TCP socket: an address has ${address.length} bytes, not 4 or 16`);
+  }
+  checkInteger('port', port, 0, 0xffff, 'TCP');
+  const bytes = new Uint8Array(is4 ? SOCKADDR_IN_BYTES : SOCKADDR_IN6_BYTES);
+  const view = new DataView(bytes.buffer);
+  new Uint16Array(bytes.buffer, 0, 1)[0] = is4 ? AF_INET : AF_INET6;
+  view.setUint16(2, port);
+  bytes.set(address, is4 ? 4 : 8);
+  return bytes;
+}
+
+/**
+ * In the name of one end of a TCP connection that goes through this machine, sends the other an ACK that carries
+ * nothing (its sequence number is the one before the next), under a packet mark, and then a reset, under none. Both
+ * leave by the output hook, as conntrack has the connection. Throws NetlinkSystemError: EPERM without CAP_NET_ADMIN,
+ * EACCES for a source port below `ip_unprivileged_port_start` without CAP_NET_BIND_SERVICE, ENETUNREACH. Linux 4.19.
+ */
+export function resetTcp({ source, destination, sequence, acknowledgement, mark }: TcpReset): void {
+  for (const [name, value] of Object.entries({ sequence, acknowledgement, mark })) {
+    checkInteger(name, value, 0, UINT32_MAX, 'TCP');
+  }
+  const [from, to] = [socketAddress(source), socketAddress(destination)];
+  const errno = native.resetAs(from, to, sequence, acknowledgement, mark);
+  if (errno !== 0) throw new NetlinkSystemError('reset connection', errno, 'TCP');
+}
+
+/** In the name of one end of a TCP connection, sends the other a SYN, and nothing more. Throws as `resetTcp` does. */
+export function probeTcp(source: TcpEnd, destination: TcpEnd): void {
+  const errno = native.synAs(socketAddress(source), socketAddress(destination));
+  if (errno !== 0) throw new NetlinkSystemError('probe connection', errno, 'TCP');
 }

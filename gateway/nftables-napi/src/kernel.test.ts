@@ -264,8 +264,43 @@ s.sendto(sys.stdin.buffer.read(), (${socket.portId}, 0))`;
   });
 }
 
+/** Runs a script with these capabilities and no others: what it prints. */
+function confined(capabilities: string, script: string): string {
+  const text = `import { probeTcp, resetTcp } from '${INDEX}';
+    const end = (port, ...address) => ({ address: Uint8Array.from(address), port });
+    const numbers = { sequence: 1, acknowledgement: 2 ** 32 - 1, mark: 2 ** 32 - 1 };
+    const attempt = (act) => { try { act(); return 'done'; } catch (error) { return error.code; } };
+    console.log(${script});`;
+  const own = ['--single-threaded', '--input-type=module', '-e', text];
+  const limits = [`--bounding-set=-all${capabilities}`, `--inh-caps=-all${capabilities}`];
+  const shell = ['sh', '-c', 'NODE_OPTIONS= exec "$0" "$@"', process.execPath, ...own];
+  return execFileSync('setpriv', [...limits, ...shell], { encoding: 'utf8', timeout: 60_000 }).trim();
+}
+
+function tcpTests(): void {
+  t.test('speaking for an end of a TCP connection needs CAP_NET_ADMIN and no more', async (t) => {
+    execFileSync('ip', ['link', 'set', 'lo', 'up']);
+    const foreign = 'end(40000, 192, 0, 2, 9)';
+    const here = 'end(443, 127, 0, 0, 1)';
+    const foreign6 = 'end(40000, ...Array(15).fill(7), 9)';
+    const here6 = 'end(443, ...Array(15).fill(0), 1)';
+    const all = [
+      `attempt(() => resetTcp({ source: ${foreign}, destination: ${here}, ...numbers }))`,
+      `attempt(() => probeTcp(${foreign}, ${here}))`,
+      `attempt(() => resetTcp({ source: ${foreign6}, destination: ${here6}, ...numbers }))`,
+      `attempt(() => probeTcp(${foreign6}, ${here6}))`,
+    ].join();
+    t.equal(confined(',+net_admin', all), 'done done done done');
+    t.equal(confined('', all), 'EPERM EPERM EPERM EPERM');
+    const privileged = `attempt(() => probeTcp(end(80, 192, 0, 2, 9), ${here}))`;
+    t.equal(confined(',+net_admin', privileged), 'EACCES');
+    t.equal(confined(',+net_admin,+net_bind_service', privileged), 'done');
+  });
+}
+
 if (process.env[INSIDE] !== undefined) {
   tests();
+  tcpTests();
 } else if (process.getuid?.() !== 0) {
   t.pass('everything', { skip: 'needs root, to make a network namespace' });
 } else {

@@ -9,9 +9,7 @@
  * tells of what it could not.
  */
 #define _GNU_SOURCE
-#define NAPI_VERSION 8
 #include <errno.h>
-#include <node_api.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -24,6 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <linux/netlink.h>
+#include "tcp.h"
 
 #define SLOTS 4
 #define SLOT_BYTES (256 * 1024)
@@ -384,6 +383,8 @@ NAPI_MODULE_INIT() {
       {"setOption", NULL, verb_set_option, NULL, NULL, NULL, napi_default, NULL},
       {"getOption", NULL, verb_get_option, NULL, NULL, NULL, napi_default, NULL},
       {"send", NULL, verb_send, NULL, NULL, NULL, napi_default, NULL},
+      {"resetAs", NULL, verb_reset_as, NULL, NULL, NULL, napi_default, NULL},
+      {"synAs", NULL, verb_syn_as, NULL, NULL, NULL, napi_default, NULL},
   };
   TRY(env, napi_define_properties(env, exports, sizeof(verbs) / sizeof(verbs[0]), verbs));
   return exports;
