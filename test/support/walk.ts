@@ -127,6 +127,8 @@ class Walk {
         const port = packet.field('ctOriginalDestinationPort');
         return when(port !== undefined && statement.first <= port && port <= statement.last);
       }
+      case 'matchSomeBits':
+        return when((Number(packet.field(statement.field)) & statement.mask) !== 0);
       case 'matchState':
         return when(statement.states.includes('new'));
       case 'matchNotBareSyn':

@@ -70,6 +70,7 @@ const HOOK_NUMBER: Readonly<Record<BaseChain['hook'], number>> = {
   prerouting: 0,
   input: 1,
   forward: 2,
+  output: 3,
   postrouting: 4,
 };
 

@@ -322,6 +322,11 @@ const ENCODE: {
       to.compare(CMP_LTE, networkU16(last));
     }
   },
+  matchSomeBits: (to, { field, mask }) => {
+    LOAD[field](to);
+    to.bitwise(hostU32(mask), hostU32(0));
+    to.compare(CMP_NEQ, hostU32(0));
+  },
   matchState: (to, { states }) => {
     to.ct(CT_STATE_KEY);
     to.bitwise(hostU32(states.reduce((bits, state) => bits | CT_STATE[state], 0)), hostU32(0));

@@ -19,6 +19,7 @@ const KINDS: Readonly<Record<Statement['kind'], true>> = {
   matchNot: true,
   matchMasked: true,
   matchOriginalPorts: true,
+  matchSomeBits: true,
   matchState: true,
   matchNotBareSyn: true,
   matchNoReversePath: true,
@@ -115,7 +116,7 @@ t.test('every kind of statement, field, key type and hook is tried', (t) => {
     'mark verdict hash',
   ]);
   const hooks = Object.values(CHAINS).flatMap(({ base }) => (base === undefined ? [] : [base.hook]));
-  t.strictSame(hooks.sort(), ['forward', 'input', 'postrouting', 'prerouting']);
+  t.strictSame(hooks.sort(), ['forward', 'input', 'output', 'postrouting', 'prerouting']);
   t.end();
 });
 

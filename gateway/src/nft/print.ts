@@ -45,6 +45,7 @@ const STATEMENT_TEXT: {
   matchMasked: ({ field, mask, value }) => `${FIELD_TEXT[field]} & ${hex(mask)} == ${hex(value)}`,
   matchOriginalPorts: ({ first, last }) =>
     `${FIELD_TEXT.ctOriginalDestinationPort} ${first === last ? first : `${first}-${last}`}`,
+  matchSomeBits: ({ field, mask }) => `${FIELD_TEXT[field]} & ${hex(mask)} != ${hex(0)}`,
   matchState: ({ states }) => `ct state ${states.join(',')}`,
   matchNotBareSyn: () => 'tcp flags & (fin | syn | rst | ack) != syn',
   matchNoReversePath: () => 'fib saddr . mark . iif oif missing',

@@ -6,7 +6,7 @@ export const TABLE = 'sluice';
 
 export interface BaseChain {
   readonly type: 'filter' | 'nat';
-  readonly hook: 'prerouting' | 'input' | 'forward' | 'postrouting';
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting';
   readonly priority: number;
   readonly policy: 'accept' | 'drop';
 }

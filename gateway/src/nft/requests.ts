@@ -42,6 +42,7 @@ export const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
     [match('fibSourceOifname', 'lam1')],
     [{ kind: 'matchMasked', field: 'ctMark', mask: 0xffff_c000, value: 0x4000 }],
     [{ kind: 'matchMasked', field: 'mark', mask: 0x8000_0000, value: 0x8000_0000 }],
+    [{ kind: 'matchSomeBits', field: 'ctMark', mask: 0xffff_c000 }],
     [tcp, { kind: 'matchOriginalPorts', first: 443, last: 443 }],
     [tcp, { kind: 'matchOriginalPorts', first: 8000, last: 8100 }],
     [{ kind: 'matchState', states: ['invalid'] }],
@@ -96,6 +97,7 @@ export const CHAINS = {
   filter: base('filter', { type: 'filter', hook: 'forward', priority: 0, policy: 'drop' }),
   raw: base('raw', { type: 'filter', hook: 'prerouting', priority: -300, policy: 'accept' }),
   in: base('in', { type: 'filter', hook: 'input', priority: 0, policy: 'accept' }),
+  out: base('out', { type: 'filter', hook: 'output', priority: 0, policy: 'accept' }),
   nat: base('nat', { type: 'nat', hook: 'postrouting', priority: 100, policy: 'accept' }),
 };
 
@@ -323,7 +325,7 @@ export const OURS: ReadonlyMap<string, (batch: Batch) => unknown> = new Map<
 >([
   ['add table inet sluice', (batch) => batch.addTable()],
   ['add chain inet sluice to', (batch) => batch.addChain(CHAINS.to)],
-  ...[CHAINS.filter, CHAINS.raw, CHAINS.in, CHAINS.nat].map((chain) => {
+  ...[CHAINS.filter, CHAINS.raw, CHAINS.in, CHAINS.out, CHAINS.nat].map((chain) => {
     const { type, hook, priority, policy } = chain.base!;
     const words = `{ type ${type} hook ${hook} priority ${priority}; policy ${policy}; }`;
     return [`add chain inet sluice ${chain.name} ${words}`, (batch: Batch) => batch.addChain(chain)] as const;

@@ -41,6 +41,8 @@ export type Statement =
     }
   /** `ct original proto-dst FIRST-LAST`, both included. */
   | { readonly kind: 'matchOriginalPorts'; readonly first: number; readonly last: number }
+  /** `FIELD and MASK` is not 0. */
+  | { readonly kind: 'matchSomeBits'; readonly field: 'mark' | 'ctMark'; readonly mask: number }
   | { readonly kind: 'matchState'; readonly states: readonly CtState[] }
   /** A TCP packet that is not SYN alone among FIN, SYN, RST and ACK. */
   | { readonly kind: 'matchNotBareSyn' }
