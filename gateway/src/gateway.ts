@@ -11,6 +11,9 @@ import { CONNECTIONS_MAX, FlowAssembler } from './flows/assemble.js';
 import type { FlowSink } from './flows/queue.js';
 import type { FlowRecord } from './flows/record.js';
 import { openSink } from './flows/sink.js';
+import { Judge } from './live/judge.js';
+import { speaker } from './live/reset.js';
+import { type InForce, Revoker } from './live/revoker.js';
 import type { Log } from './log.js';
 import { Matcher } from './matcher/matcher.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
@@ -29,7 +32,6 @@ import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './
 import { ruleObjects } from './policy/rule-content.js';
 import { Preflight } from './preflight/preflight.js';
 import { type Applied, Reconciler } from './reconcile.js';
-import { Revoker } from './revoke.js';
 import { Guard } from './route/guard.js';
 import { RuleHistory } from './rule-history.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
@@ -84,6 +86,7 @@ export class Gateway {
   readonly #closers: (() => void | Promise<void>)[] = [];
   readonly #netfilter = new NetlinkConnection(NETLINK_NETFILTER);
   readonly #tracking = new NetlinkConnection(NETLINK_NETFILTER);
+  readonly #sweeping = new NetlinkConnection(NETLINK_NETFILTER);
   readonly #routing = new NetlinkConnection(NETLINK_ROUTE);
   readonly #kernel = new NftKernel(this.#netfilter);
   readonly #conntrack = new ConntrackTable(this.#tracking);
@@ -96,6 +99,7 @@ export class Gateway {
   #preflight: Preflight | undefined;
   #matcher = buildMatcher(undefined);
   #matched: Snapshot | undefined;
+  #judged: (InForce & { readonly applied: Applied }) | undefined;
   /** The generation that the log last told of: a new revision of the same content has none of its own. */
   #told = 0;
 
@@ -103,7 +107,16 @@ export class Gateway {
     this.#config = config;
     this.#log = log;
     const { lambdaInterfaces, egressInterfaces, name } = config.gateway;
-    this.#revoker = new Revoker(this.#conntrack, () => this.#reconciler.applied?.generation, log);
+    this.#revoker = new Revoker({
+      table: this.#conntrack,
+      listing: new ConntrackTable(this.#sweeping),
+      inForce: () => (this.#reconciler.isCurrent ? this.#judged : undefined),
+      rules: this.#history,
+      speaker,
+      onRefused: (packet) => this.#write(this.#assembler.packet(packet)),
+      onSwept: (entry, decision) => this.#write(this.#assembler.revoked(entry, decision)),
+      log,
+    });
     this.#interfaces = [...lambdaInterfaces, ...egressInterfaces];
     this.#guard = new Guard(this.#routing, this.#interfaces);
     this.#reconciler = new Reconciler({
@@ -185,14 +198,16 @@ export class Gateway {
   async stop(): Promise<void> {
     this.#keeper.stop();
     await this.#reconciler.stop();
+    await this.#revoker.stop();
     for (const close of this.#closers.reverse()) await close();
     for (const record of this.#assembler.finish()) this.#write(record);
     await Promise.all(this.#sinks.map((sink) => sink.stop()));
-    for (const connection of [this.#netfilter, this.#tracking, this.#routing]) connection.close();
+    for (const connection of [this.#netfilter, this.#tracking, this.#sweeping, this.#routing])
+      connection.close();
   }
 
   #onApplied(applied: Applied, seconds: number): void {
-    const { snapshot, generation } = applied;
+    const { snapshot, generation, policy } = applied;
     if (this.#matched !== snapshot) {
       this.#matcher = buildMatcher(snapshot);
       this.#matched = snapshot;
@@ -205,6 +220,9 @@ export class Gateway {
     const fields = { revision: snapshot.revision, generation, seconds: Number(seconds.toFixed(3)) };
     this.#log[level]('in force', fields);
     void this.#keeper.keep(snapshot);
+    if (this.#judged?.applied !== applied)
+      this.#judged = { applied, generation, judge: new Judge(policy, this.#matcher) };
+    this.#revoker.sweep();
   }
 
   async #listen(): Promise<void> {
@@ -231,8 +249,8 @@ export class Gateway {
   }
 
   #onPacket(packet: NflogPacket): void {
-    this.#write(this.#assembler.packet(packet));
-    this.#revoker.refused(packet);
+    if (packet.prefix === 'revoke') this.#revoker.refused(packet);
+    else this.#write(this.#assembler.packet(packet));
   }
 
   #write(record: FlowRecord | undefined): void {

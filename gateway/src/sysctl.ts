@@ -39,13 +39,16 @@ export async function enableTracking(): Promise<void> {
 
 /**
  * Makes the machine a router: only to be called once a program is in force. A router ignores router advertisements
- * unless told otherwise, and on EC2 the IPv6 default route comes by them.
+ * unless told otherwise, and on EC2 the IPv6 default route comes by them. Early demultiplexing (both families have the
+ * one setting) costs a router throughput, and drops what it finds a socket for: while we speak for one end of a rejected
+ * connection, the answers to it.
  */
 export async function enableForwarding(interfaces: readonly string[]): Promise<void> {
   for (const name of interfaces) {
     const key = `ipv6/conf/${name}/accept_ra`;
     if ((await get(key)) === '1') await set(key, '2');
   }
+  await set('ipv4/ip_early_demux', '0');
   await set('ipv4/ip_forward', '1');
   await set('ipv6/conf/all/forwarding', '1');
 }

@@ -107,6 +107,7 @@ export function createLab(gateway: Place = here): Lab {
 
 /** Lets the gateway forward, as the product does once its program is in force. */
 export function forwardPackets(gateway: Place): void {
+  sysctl(gateway, 'net.ipv4.ip_early_demux', 0);
   sysctl(gateway, 'net.ipv4.ip_forward', 1);
   sysctl(gateway, 'net.ipv6.conf.all.forwarding', 1);
 }

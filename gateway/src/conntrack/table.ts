@@ -6,6 +6,9 @@ import { type Connection, decodeEntry } from './decode.js';
 import { encodeDelete, encodeDump, encodeGet } from './encode.js';
 import type { Tuple } from './tuple.js';
 
+/** What names an entry beyond doubt. */
+type EntryName = Pick<Connection, 'original' | 'id' | 'zone'>;
+
 /** Reads and deletes entries of the kernel's connection table. */
 export class ConntrackTable {
   readonly #connection: NetlinkConnection;
@@ -59,14 +62,20 @@ export class ConntrackTable {
   }
 
   /** Deletes one entry, by tuple and id: never its successor. Whether it was still there. */
-  async delete({ original, id, zone }: Pick<Connection, 'original' | 'id' | 'zone'>): Promise<boolean> {
-    const sequence = ++this.#sequence;
+  async delete(entry: EntryName): Promise<boolean> {
+    return this.deleteAll([entry]);
+  }
+
+  /** The same of several in one request, a tenth of the cost each. Whether all were still there. */
+  async deleteAll(entries: readonly EntryName[]): Promise<boolean> {
     const writer = new MessageWriter();
-    encodeDelete(writer, { sequence, original, id, zone });
+    for (const { original, id, zone } of entries) {
+      encodeDelete(writer, { sequence: ++this.#sequence, original, id, zone });
+    }
     try {
       await this.#connection.request({
         bytes: writer.bytes(),
-        lastSequence: sequence,
+        lastSequence: this.#sequence,
         operation: () => 'delete connection',
       });
       return true;

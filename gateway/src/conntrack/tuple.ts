@@ -24,6 +24,15 @@ export interface Tuple {
   readonly icmp: Icmp | undefined;
 }
 
+/** As packets of the other direction have it, where nothing is translated. */
+export const reversed = (tuple: Tuple): Tuple => ({
+  ...tuple,
+  src: tuple.dst,
+  dst: tuple.src,
+  srcPort: tuple.dstPort,
+  dstPort: tuple.srcPort,
+});
+
 /** Four or sixteen network-order bytes; throws RangeError for a view that ends before them. */
 export function readAddressAt(view: DataView, at: number, family: Family): Address {
   if (family === 4) return { family, value: BigInt(view.getUint32(at)) };

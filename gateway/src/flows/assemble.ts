@@ -1,11 +1,19 @@
 import type { ConntrackEvent, Connection as Entry } from '../conntrack/decode.js';
 import type { Tuple } from '../conntrack/tuple.js';
-import { isBareSyn, type NflogPacket } from '../nflog/decode.js';
+import type { NflogPacket } from '../nflog/decode.js';
 import { decodeMark } from '../nft/mark.js';
 import { LOG_REASONS, type LogReason } from '../policy/fixed-chains.js';
 import { type Attributor, attributeDestination, attributeSource, claimedSource } from './attribute.js';
 import { type Connection, ConnectionTable } from './connections.js';
-import { endReason, kernelTime, natFields, ruleFields, trafficFields, tupleFields } from './fields.js';
+import {
+  endReason,
+  kernelTime,
+  natFields,
+  ruleFields,
+  ruleName,
+  trafficFields,
+  tupleFields,
+} from './fields.js';
 import { FLOW_SCHEMA, type FlowRecord } from './record.js';
 import type { RuleBook } from './rule-book.js';
 import { SuppressedCounts } from './suppressed.js';
@@ -89,6 +97,8 @@ export class FlowAssembler {
         return isJudged(mark) ? this.#refused(packet, 'DENY') : undefined;
       case 'reject':
         return isJudged(mark) ? this.#refused(packet, 'REJECT') : undefined;
+      case 'revoke':
+        return isJudged(mark) ? this.#revokedPacket(packet) : undefined;
       case 'monitor':
         return isJudged(mark) ? this.#monitored(packet) : undefined;
       case 'unclassified':
@@ -98,6 +108,14 @@ export class FlowAssembler {
       default:
         return prefix satisfies never;
     }
+  }
+
+  /**
+   * The record that an entry, found without a packet of its, is permitted no more; `decision` is the mark of the rule
+   * that refuses it.
+   */
+  revoked(entry: Entry, decision: number): FlowRecord | undefined {
+    return this.#revoked(this.#known(entry), this.#now(), decision, entry);
   }
 
   /**
@@ -184,21 +202,53 @@ export class FlowAssembler {
     });
   }
 
-  /** A connection is revoked once: its further packets, refused until its entry is gone, make no records. */
-  #refused(packet: NflogPacket, verdict: Verdict): FlowRecord | undefined {
-    const { conntrack } = packet;
-    const connection = this.#permittedBefore(packet);
-    if (connection?.revoked === true) return undefined;
-    if (connection !== undefined) connection.revoked = true;
-    return this.#record(connection === undefined ? 'deny' : 'revoke', this.#packetTime(packet), {
+  #refused(packet: NflogPacket, verdict: Verdict): FlowRecord {
+    return this.#record('deny', this.#packetTime(packet), {
       verdict,
       enforced: true,
       ...this.#decision(packet.mark),
-      ...(connection === undefined
-        ? this.#packetFields(conntrack?.original ?? packet.tuple)
-        : connectionFields(connection)),
+      ...this.#packetFields(packet.conntrack?.original ?? packet.tuple),
       ...this.#suppressedFields(packet.mark),
     });
+  }
+
+  #revokedPacket(packet: NflogPacket): FlowRecord | undefined {
+    const { conntrack, tuple, mark } = packet;
+    // A kernel without CONFIG_NETFILTER_NETLINK_GLUE_CT sends no connection along, and its entry may be gone.
+    const found = tuple === undefined ? undefined : this.#connections.find(tuple);
+    const isKnown = conntrack !== undefined && isJudged(conntrack.mark);
+    const connection = isKnown ? this.#known(conntrack) : found;
+    const time = this.#packetTime(packet);
+    if (connection !== undefined) return this.#revoked(connection, time, mark, conntrack);
+    return this.#record('revoke', time, { ...this.#revocation(mark), ...this.#packetFields(tuple) });
+  }
+
+  /** A connection is revoked once: its further packets, refused until its entry is gone, make no records. */
+  #revoked(
+    connection: Connection,
+    time: string,
+    decision: number,
+    entry: Entry | undefined,
+  ): FlowRecord | undefined {
+    if (connection.revoked) return undefined;
+    connection.revoked = true;
+    const before = this.#ruleOf(entry?.mark ?? connection.mark);
+    return this.#record('revoke', time, {
+      ...this.#revocation(decision),
+      ...(before !== undefined && { permittedBy: ruleName(before) }),
+      ...connectionFields(connection),
+      ...(entry !== undefined && { ...natFields(entry), ...trafficFields(entry) }),
+    });
+  }
+
+  #revocation(decision: number): Partial<FlowRecord> {
+    const verdict = this.#ruleOf(decision)?.action;
+    return {
+      ...(verdict !== undefined && { verdict }),
+      enforced: true,
+      ...this.#decision(decision),
+      ...this.#suppressedFields(decision),
+    };
   }
 
   #monitored(packet: NflogPacket): FlowRecord {
@@ -264,15 +314,10 @@ export class FlowAssembler {
     };
   }
 
-  /** The connection that a refused packet belongs to, if there is one that was permitted. */
-  #permittedBefore({ conntrack, tuple, tcpFlags }: NflogPacket): Connection | undefined {
-    if (conntrack !== undefined) {
-      const { id, mark, original, startNs } = conntrack;
-      if (!isJudged(mark)) return undefined;
-      return this.#connections.get(id, original) ?? this.#learn(conntrack, kernelTime(startNs));
-    }
-    // A kernel without CONFIG_NETFILTER_NETLINK_GLUE_CT sends no connection along.
-    return tuple === undefined || isBareSyn(tcpFlags) ? undefined : this.#connections.find(tuple);
+  /** What was known of an entry before it was refused. */
+  #known(entry: Entry): Connection {
+    const { id, original, startNs } = entry;
+    return this.#connections.recall(id, original) ?? this.#learn(entry, kernelTime(startNs));
   }
 
   #describe({ id, mark, original }: Entry, start: string | undefined): Connection {

@@ -1,4 +1,4 @@
-import type { Tuple } from '../conntrack/tuple.js';
+import { reversed, type Tuple } from '../conntrack/tuple.js';
 import type { FlowDestination, FlowSource } from './attribute.js';
 import type { RuleFacts } from './rule-book.js';
 
@@ -23,14 +23,6 @@ export interface Connection {
 function tupleKey({ protocol, src, dst, srcPort, dstPort, icmp }: Tuple): string {
   return `${protocol} ${src.value} ${srcPort ?? icmp?.id} ${dst.value} ${dstPort ?? ''} ${src.family}`;
 }
-
-const reversed = (tuple: Tuple): Tuple => ({
-  ...tuple,
-  src: tuple.dst,
-  dst: tuple.src,
-  srcPort: tuple.dstPort,
-  dstPort: tuple.srcPort,
-});
 
 /** Revoked connections that are remembered after their end. */
 const REVOKED_ENDED_MAX = 4_096;
@@ -73,9 +65,15 @@ export class ConnectionTable {
     return connection?.id === id ? connection : undefined;
   }
 
+  /** The same; one that was revoked for a while after its end too, since the log of its packets may be read later. */
+  recall(id: number, original: Tuple): Connection | undefined {
+    const ended = this.#ended.get(tupleKey(original));
+    return this.get(id, original) ?? (ended?.id === id ? ended : undefined);
+  }
+
   /**
    * The connection of a packet of either direction, as the forward chain sees it: without source NAT. One that was
-   * revoked is still found for a while after its end, since the log of its packets may be read later.
+   * revoked is still found for a while after its end.
    */
   find(packet: Tuple): Connection | undefined {
     const keys = [tupleKey(packet), tupleKey(reversed(packet))];

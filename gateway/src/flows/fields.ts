@@ -1,4 +1,4 @@
-import { type ConntrackEvent, TCP_STATES } from '../conntrack/decode.js';
+import { type Connection, type ConntrackEvent, TCP_STATES } from '../conntrack/decode.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, type Tuple } from '../conntrack/tuple.js';
 import { printAddress } from '../net/address.js';
 import { DEFAULT_RULE_NUMBER, decodeMark } from '../nft/mark.js';
@@ -42,15 +42,18 @@ export function ruleFields(
   const { generation, rule: number } = decodeMark(mark);
   return {
     reason: number === DEFAULT_RULE_NUMBER ? 'default' : 'rule',
-    ...(rule !== undefined && {
-      rule: { name: rule.name, ...(rule.priority !== undefined && { priority: rule.priority }) },
-    }),
+    ...(rule !== undefined && { rule: ruleName(rule) }),
     generation,
   };
 }
 
+/** A rule as records name it. */
+export function ruleName({ name, priority }: RuleFacts): NonNullable<FlowRecord['rule']> {
+  return { name, ...(priority !== undefined && { priority }) };
+}
+
 /** What the source became, when replies go to something else than the source. */
-export function natFields({ original, reply }: ConntrackEvent): Pick<FlowRecord, 'nat'> {
+export function natFields({ original, reply }: Connection): Pick<FlowRecord, 'nat'> {
   const { srcPort: port } = original;
   const { dst: address, dstPort } = reply;
   if (address.value === original.src.value && dstPort === port) return {};
@@ -58,7 +61,7 @@ export function natFields({ original, reply }: ConntrackEvent): Pick<FlowRecord,
 }
 
 /** Bytes and packets of both directions, where the kernel counted (`nf_conntrack_acct`). */
-export function trafficFields({ counters }: ConntrackEvent): Pick<FlowRecord, 'bytes' | 'packets'> {
+export function trafficFields({ counters }: Connection): Pick<FlowRecord, 'bytes' | 'packets'> {
   if (counters === undefined) return {};
   const { original, reply } = counters;
   return {

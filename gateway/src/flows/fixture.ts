@@ -145,7 +145,7 @@ export const packet = (prefix: string, more: Partial<NflogPacket> = {}): NflogPa
   hook: 2,
   protocol: 0x0800,
   tuple: ORIGINAL,
-  tcpFlags: 0x02,
+  tcp: { sequence: 1, acknowledgement: 0, flags: 0x02 },
   conntrack: undefined,
   conntrackInfo: undefined,
   ...more,

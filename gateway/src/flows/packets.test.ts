@@ -86,8 +86,9 @@ t.test('a connection that policy no longer permits', (t) => {
   const { flows, matcher } = assembler();
   flows.conntrack(event('new', { startNs: START_NS }));
   matcher.owners = [];
-  const conntrack = connection();
-  t.strictSame(told(flows.packet(packet('reject', { tuple: REPLY, conntrack }))), {
+  const reply = tcp('10.20.0.9', 443, '203.0.113.7', 50_001);
+  const conntrack = connection({ reply, counters: DESTROYED.counters });
+  t.strictSame(told(flows.packet(packet('revoke', { tuple: REPLY, conntrack }))), {
     ...HEAD,
     ...ENDS,
     time: '2026-01-02T03:01:00.123Z',
@@ -97,7 +98,11 @@ t.test('a connection that policy no longer permits', (t) => {
     enforced: true,
     reason: 'rule',
     rule: { name: 'no-telnet', priority: 5 },
+    permittedBy: { name: 'gatus-to-payments', priority: 10 },
     generation: 2,
+    nat: { ip: '203.0.113.7', port: 50_001 },
+    bytes: { out: 600, in: 5_000 },
+    packets: { out: 5, in: 4 },
   });
   t.match(told(flows.conntrack(event('destroy', DESTROYED))), {
     event: 'close',
@@ -105,52 +110,49 @@ t.test('a connection that policy no longer permits', (t) => {
     ...PERMITTED,
   });
 
+  t.notOk(flows.packet(packet('revoke', { conntrack })), 'logged before its end, read later');
+
   flows.conntrack(event('new'));
-  flows.packet(packet('deny', { conntrack }));
+  flows.packet(packet('revoke', { conntrack }));
+  t.notOk(flows.revoked(connection(), mark(2, 3)), 'told once, whoever finds it');
   flows.conntrack(event('update', { mark: mark(3, 1) }));
   t.match(
     told(flows.conntrack(event('destroy', { mark: mark(3, 1) }))),
     { endReason: 'timeout' },
     'permitted again since',
   );
-  flows.packet(packet('deny', { conntrack }));
+  flows.packet(packet('revoke', { conntrack }));
   t.match(told(flows.conntrack(event('destroy'))), { endReason: 'revoked' }, 'its beginning was never seen');
+  t.match(told(flows.revoked(connection({ id: 8 }), mark(2, 0))), {
+    event: 'revoke',
+    time: NOW,
+    verdict: 'DENY',
+    reason: 'default',
+    permittedBy: { name: 'gatus-to-payments' },
+  });
   t.end();
 });
 
-t.test('where the kernel sends no connection along, the table tells what was permitted', (t) => {
+t.test('where no connection came with a refused packet, the table tells what was permitted', (t) => {
   const { flows } = assembler();
+  const revoked = (tuple: Tuple) => told(flows.packet(packet('revoke', { tuple })));
   const nat = tcp('10.20.0.9', 443, '203.0.113.7', 50_001);
   flows.conntrack(event('new', { reply: nat }));
-  const ACK = 0x10;
-  const denied = (tuple: Tuple, tcpFlags: number | undefined) =>
-    told(flows.packet(packet('deny', { tuple, tcpFlags })));
-  t.match(denied(ORIGINAL, 0x02), { event: 'deny' }, 'a bare SYN is a new connection');
-  t.match(denied(tcp('10.0.0.5', 40_001, '10.20.0.9', 443), ACK), { event: 'deny' });
-  t.match(denied(ORIGINAL, ACK), { event: 'revoke', ...ENDS });
-  t.notOk(
-    flows.packet(packet('deny', { tuple: REPLY, tcpFlags: ACK | 0x02 })),
-    'told once, a reply packet too',
-  );
+  t.match(revoked(ORIGINAL), { event: 'revoke', ...ENDS, permittedBy: { name: 'gatus-to-payments' } });
+  t.notOk(revoked(REPLY), 'told once, a reply packet too');
   t.match(told(flows.conntrack(event('destroy', { reply: nat }))), { endReason: 'revoked' });
-  t.notOk(
-    flows.packet(packet('deny', { tuple: ORIGINAL, tcpFlags: ACK })),
-    'logged before its end, read later',
-  );
-  t.match(denied(ORIGINAL, 0x02), { event: 'deny' }, 'a new connection');
+  t.notOk(revoked(ORIGINAL), 'logged before its end, read later');
   flows.conntrack(event('new', { id: 8 }));
-  t.match(
-    told(flows.packet(packet('deny', { tuple: REPLY, tcpFlags: ACK }))),
-    { event: 'revoke' },
-    'its successor',
-  );
+  t.match(revoked(REPLY), { event: 'revoke', ...ENDS }, 'its successor');
+  const unknown = revoked(tcp('10.0.0.5', 40_001, '10.20.0.9', 443))!;
+  t.match(unknown, { event: 'revoke', verdict: 'REJECT', src: { ip: '10.0.0.5', port: 40_001 } });
+  t.notOk('permittedBy' in unknown);
 
   const noPorts = { srcPort: undefined, dstPort: undefined, protocol: 1 };
   const ping = { ...ORIGINAL, ...noPorts, icmp: { type: 8, code: 0, id: 9 } };
   flows.conntrack(event('new', { original: ping }));
   const pong = { ...REPLY, ...noPorts, icmp: { type: 0, code: 0, id: 9 } };
-  t.match(denied(pong, undefined), { event: 'revoke', src: { ip: '10.0.0.5' } });
-  t.match(denied({ ...pong, icmp: { ...pong.icmp, id: 10 } }, undefined), { event: 'deny' });
+  t.match(revoked(pong), { event: 'revoke', src: { ip: '10.0.0.5' } });
   t.end();
 });
 
@@ -221,7 +223,16 @@ t.test('any stream of events: valid records, and as many ends as beginnings', (t
     .map(([kind, more]) => event(kind, more));
   const anyPacket = fc
     .record({
-      prefix: fc.constantFrom('deny', 'reject', 'monitor', 'unclassified', 'invalid', 'spoofed', 'x'),
+      prefix: fc.constantFrom(
+        'deny',
+        'reject',
+        'revoke',
+        'monitor',
+        'unclassified',
+        'invalid',
+        'spoofed',
+        'x',
+      ),
       mark: anyMark,
       tuple: fc.option(anyTuple, { nil: undefined }),
       conntrack: fc.option(anyConnection, { nil: undefined }),

@@ -68,7 +68,9 @@ const both = (what: string) =>
   z
     .object({ out: count('From source to destination'), in: count('From destination to source') })
     .optional()
-    .describe(`${what} of the whole connection; on close, and absent where the kernel does not count`);
+    .describe(
+      `${what} of the whole connection; on close, until then on revoke, and absent where the kernel does not count`,
+    );
 
 /** Events that a record can tell. */
 export const FLOW_EVENTS = ['open', 'update', 'close', 'deny', 'revoke', 'loss'] as const;
@@ -78,8 +80,8 @@ export const FLOW_REASONS = ['rule', 'default', 'unclassified', 'invalid', 'spoo
 
 /**
  * open, update and close are about connections that a logging rule permits: made, now permitted by another
- * rule, ended. deny is a refused packet (or one that a MONITOR rule would have refused), revoke a refused
- * packet of a connection that was permitted before, and loss says that records are missing.
+ * rule, ended. deny is a refused packet (or one that a MONITOR rule would have refused), revoke a connection that
+ * was permitted before and is refused now, whatever logging its rules have, and loss says that records are missing.
  */
 export const flowRecordSchema = z.object({
   schema: z.literal(FLOW_SCHEMA),
@@ -90,7 +92,7 @@ export const flowRecordSchema = z.object({
   verdict: z
     .enum(['PERMIT', 'DENY', 'REJECT'])
     .optional()
-    .describe('Absent on loss, and on a MONITOR record whose rule the gateway no longer knows'),
+    .describe('Absent on loss, and on a MONITOR or revoke record whose rule the gateway no longer knows'),
   enforced: z
     .boolean()
     .optional()
@@ -103,6 +105,10 @@ export const flowRecordSchema = z.object({
     })
     .optional()
     .describe('Absent when no rule decided, and when its generation is no longer known'),
+  permittedBy: z
+    .object({ name: z.string(), priority: z.int().nonnegative().optional() })
+    .optional()
+    .describe('The rule that permitted the connection before, on revoke; absent when no longer known'),
   generation: z.int().positive().optional().describe('Of the policy that decided; absent when no rule did'),
   gateway: z.string(),
   src: src
@@ -128,8 +134,7 @@ export const flowRecordSchema = z.object({
     .optional()
     .describe(
       'On close. closed: TCP ended it; timeout: nothing was heard; revoked: policy no longer permitted it; ' +
-        'deleted: its entry was removed before its time, by hand, for want of room or by the sweep after a ' +
-        'change',
+        'deleted: its entry was removed before its time, by hand or for want of room',
     ),
   communityId: z.string().optional().describe('Community ID version 1, seed 0'),
   suppressed: z

@@ -3,7 +3,7 @@ import type { Tuple } from '../conntrack/tuple.js';
 import { checkSize, walkAttributes } from '../conntrack/walk.js';
 import type { Message } from '../netlink/reader.js';
 import * as c from './constants.js';
-import { readPacket } from './packet.js';
+import { readPacket, type TcpHeader } from './packet.js';
 
 /** `enum nf_inet_hooks` of linux/netfilter.h, in its order. */
 export const HOOKS = ['prerouting', 'input', 'forward', 'output', 'postrouting'] as const;
@@ -26,7 +26,7 @@ export interface NflogPacket {
   readonly protocol: number;
   /** Undefined where the payload is no IPv4 or IPv6 packet, or too short a start of one. */
   readonly tuple: Tuple | undefined;
-  readonly tcpFlags: number | undefined;
+  readonly tcp: TcpHeader | undefined;
   /** With `conntrack` asked for at binding, for packets that are tracked. */
   readonly conntrack: Connection | undefined;
   /** `enum ip_conntrack_info` of linux/netfilter/nf_conntrack_common.h; from 3 on in the direction of the reply. */
@@ -36,9 +36,9 @@ export interface NflogPacket {
 const TCP_SYN = 0x02;
 const TCP_ACK = 0x10;
 
-/** Whether TCP flags are those of a first packet; false for other protocols. */
-export function isBareSyn(tcpFlags: number | undefined): boolean {
-  return tcpFlags !== undefined && (tcpFlags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
+/** Whether this is the header of a first packet; false for other protocols. */
+export function isBareSyn(tcp: TcpHeader | undefined): boolean {
+  return tcp !== undefined && (tcp.flags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
 }
 
 /** Size of `struct nfgenmsg`, in bytes. */
@@ -56,7 +56,7 @@ class Fields {
   hook: number | undefined;
   protocol = 0;
   tuple: Tuple | undefined;
-  tcpFlags: number | undefined;
+  tcp: TcpHeader | undefined;
   conntrack: Connection | undefined;
   conntrackInfo: number | undefined;
 }
@@ -96,7 +96,7 @@ function visitPacket(fields: Fields, view: DataView, type: number, start: number
     case c.NFULA_PAYLOAD: {
       const packet = readPacket(new DataView(view.buffer, view.byteOffset + start, end - start));
       fields.tuple = packet?.tuple;
-      fields.tcpFlags = packet?.tcpFlags;
+      fields.tcp = packet?.tcp;
       break;
     }
     case c.NFULA_PREFIX:

@@ -37,18 +37,18 @@ t.test('packets, as they were sent', (t) => {
     udp4: { tuple: { src: src4, dst: dst4, protocol: 17, ...none, srcPort: 40000, dstPort: 53 } },
     tcp4: {
       tuple: { src: src4, dst: dst4, protocol: 6, ...none, srcPort: 41000, dstPort: 8443 },
-      tcpFlags: SYN,
+      tcp: { sequence: 0x9e8fa95d, acknowledgement: 0, flags: SYN },
     },
     tcp6: {
       tuple: { src: src6, dst: dst6, protocol: 6, ...none, srcPort: 42000, dstPort: 443 },
-      tcpFlags: SYN,
+      tcp: { sequence: 4_114_436_573, acknowledgement: 0, flags: SYN },
     },
     icmp4: { tuple: { src: src4, dst: dst4, protocol: 1, ...none, icmp: icmp(8) } },
     icmp6: { tuple: { src: src6, dst: dst6, protocol: 58, ...none, icmp: icmp(128) } },
   };
   for (const [name, one] of Object.entries(expected)) {
     const protocol = name.endsWith('4') ? 0x0800 : 0x86dd;
-    t.strictSame({ ...packetOf(name) }, { ...common, tcpFlags: undefined, ...one, protocol, hook: 3 }, name);
+    t.strictSame({ ...packetOf(name) }, { ...common, tcp: undefined, ...one, protocol, hook: 3 }, name);
   }
   t.equal(HOOKS[3], 'output');
   const bytes = bytesOf('tcp6').slice();
@@ -133,8 +133,9 @@ t.test('packets made to mislead', (t) => {
     if (tuple === undefined) t.equal(read, undefined, name);
     else t.match(read?.tuple, tuple, name);
   }
-  t.equal(readPacket(viewOf(hex(head4('0000', '06'), tcp)))?.tcpFlags, SYN);
-  t.equal(readPacket(viewOf(hex(head4('0000', '06'), tcp.slice(0, 24))))?.tcpFlags, undefined);
+  const header = { sequence: 1, acknowledgement: 2, flags: SYN };
+  t.strictSame(readPacket(viewOf(hex(head4('0000', '06'), tcp)))?.tcp, header);
+  t.equal(readPacket(viewOf(hex(head4('0000', '06'), tcp.slice(0, 24))))?.tcp, undefined);
   t.end();
 });
 

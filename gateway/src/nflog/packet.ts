@@ -31,8 +31,17 @@ const IPV6_HEADER_BYTES = 40;
 export interface Packet {
   /** Ports and ICMP are undefined where the copy ends before them, and in all fragments but the first. */
   readonly tuple: Tuple;
-  /** The flags octet of TCP: CWR, ECE, URG, ACK, PSH, RST, SYN, FIN from high to low. */
-  readonly tcpFlags: number | undefined;
+  readonly tcp: TcpHeader | undefined;
+}
+
+/** What a TCP header says of where its sender stands. */
+export interface TcpHeader {
+  /** Of the first octet that it carries. */
+  readonly sequence: number;
+  /** The next octet that the sender expects; means something with the flag ACK only. */
+  readonly acknowledgement: number;
+  /** The flags octet: CWR, ECE, URG, ACK, PSH, RST, SYN, FIN from high to low. */
+  readonly flags: number;
 }
 
 /**
@@ -92,6 +101,14 @@ function readIcmp(view: DataView, protocol: number, at: number): Icmp | undefine
   return { type, code: view.getUint8(at + 1), id: hasId ? view.getUint16(at + 4) : 0 };
 }
 
+function readTcp(view: DataView, at: number): TcpHeader {
+  return {
+    sequence: view.getUint32(at + 4),
+    acknowledgement: view.getUint32(at + 8),
+    flags: view.getUint8(at + 13),
+  };
+}
+
 function hasPorts(protocol: number): boolean {
   switch (protocol) {
     case IPPROTO_TCP:
@@ -130,7 +147,6 @@ export function readPacket(view: DataView): Packet | undefined {
       dstPort: ports ? view.getUint16(at + 2) : undefined,
       icmp: at !== undefined && isIcmp ? readIcmp(view, protocol, at) : undefined,
     },
-    tcpFlags:
-      at !== undefined && protocol === IPPROTO_TCP && bytes >= 14 ? view.getUint8(at + 13) : undefined,
+    tcp: at !== undefined && protocol === IPPROTO_TCP && bytes >= 14 ? readTcp(view, at) : undefined,
   };
 }

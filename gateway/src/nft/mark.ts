@@ -27,6 +27,9 @@ export const GUARD_BIT = 0x8000_0000;
 /** The bit of the packet mark that only a permit sets: without it the gate, a chain behind the others, drops. */
 export const PASS_BIT = 0x4000_0000;
 
+/** The packet mark of what the gateway itself sends to have its kernel answer with a reset. */
+export const RESET_MARK = 0x2000_0000;
+
 /**
  * The packet mark while a packet is judged goes through numbers of these kinds. They lie apart, so that what a missed
  * lookup leaves in the mark is never a key of the next one. Source classes are kept in the priority meanwhile.

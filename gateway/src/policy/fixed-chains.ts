@@ -9,6 +9,7 @@ import {
   KIND_MASK,
   LOG_BIT,
   PASS_BIT,
+  RESET_MARK,
   RULE_MASK,
 } from '../nft/mark.js';
 import type { Chain } from '../nft/program.js';
@@ -49,17 +50,38 @@ export const LOG_GROUP = 1;
 const LOG_SNAPLEN_BYTES = 128;
 
 /** Log prefixes: why a packet was logged. */
-export const LOG_REASONS = ['deny', 'reject', 'monitor', 'invalid', 'spoofed', 'unclassified'] as const;
+export const LOG_REASONS = [
+  'deny',
+  'reject',
+  'revoke',
+  'monitor',
+  'invalid',
+  'spoofed',
+  'unclassified',
+] as const;
 export type LogReason = (typeof LOG_REASONS)[number];
 
 /** Reasons of `sluice_dropped_packets_total`, each a counter in the kernel. */
-export const DROP_REASONS = ['deny', 'reject', 'invalid', 'spoofed', 'unclassified', 'input'] as const;
+export const DROP_REASONS = [
+  'deny',
+  'reject',
+  /** Rejected without an answer: there were more than may be answered. */
+  'unanswered',
+  'invalid',
+  'spoofed',
+  'unclassified',
+  'input',
+] as const;
 export const dropCounter = (reason: (typeof DROP_REASONS)[number]) => `dropped_${reason}`;
 export const DROP_COUNTERS: readonly string[] = DROP_REASONS.map(dropCounter);
 
 /** Packets a second that are logged of each kind that is not a decision of a rule. */
 const ANOMALY_LOG_LIMIT: Statement = { kind: 'limit', perSecond: 10, burstPackets: 20 };
 const MONITOR_LOG_LIMIT: Statement = { kind: 'limit', perSecond: 1_000, burstPackets: 1_000 };
+/** Packets of revoked connections; of one that is not logged, the next tells, or the sweep. */
+const REVOKE_LOG_LIMIT: Statement = { kind: 'limit', perSecond: 1_000, burstPackets: 1_000 };
+/** TCP resets, and ICMP answers, that rejected packets have a second. */
+export const ANSWER_LIMIT = { perSecond: 1_000, burstPackets: 1_000 } as const;
 
 /** ICMPv6 without which IPv6 does not work: router and neighbour solicitation and advertisement. */
 const NEIGHBOUR_DISCOVERY_TYPES = [133, 134, 135, 136];
@@ -165,6 +187,12 @@ function carryOut(top: TopMaps, generation: number): Rule[] {
     named,
     goto(chain),
   ];
+  const revoked = (action: 'DENY' | 'REJECT', chain: string): Rule => [
+    isDecision(ACTION_MASK, ACTION_BITS[action]),
+    { kind: 'matchSomeBits', field: 'ctMark', mask: GENERATION_MASK },
+    named,
+    goto(chain),
+  ];
   return [
     [...newConnection, { kind: 'counterFromMap', map: top.decided }],
     [
@@ -173,6 +201,8 @@ function carryOut(top: TopMaps, generation: number): Rule[] {
       pass,
       accept,
     ],
+    revoked('DENY', 'denied_revoked'),
+    revoked('REJECT', 'rejected_revoked'),
     logged('DENY', 'denied_logged'),
     logged('REJECT', 'rejected_logged'),
     [isDecision(LOG_BIT, LOG_BIT), { kind: 'counterFromMap', map: top.suppressed }],
@@ -235,7 +265,8 @@ const gateChain: Chain = {
 /** Where packets that are not permitted end, and what is logged of them. */
 function verdictChains(generation: number): Chain[] {
   const value = encodeMark({ generation, rule: 0 });
-  const dropped = (reason: 'deny' | 'invalid' | 'spoofed' | 'unclassified'): Rule => [
+  const answerLimit: Statement = { kind: 'limit', ...ANSWER_LIMIT };
+  const dropped = (reason: 'deny' | 'unanswered' | 'invalid' | 'spoofed' | 'unclassified'): Rule => [
     counter(dropCounter(reason)),
     drop,
   ];
@@ -246,21 +277,35 @@ function verdictChains(generation: number): Chain[] {
   return [
     { name: 'denied', rules: [dropped('deny')] },
     { name: 'denied_logged', rules: [[log('deny')], dropped('deny')] },
+    { name: 'denied_revoked', rules: [[REVOKE_LOG_LIMIT, log('revoke')], dropped('deny')] },
     {
       name: 'rejected',
       rules: [
-        [counter(dropCounter('reject'))],
-        [match('l4proto', 6), { kind: 'rejectTcpReset' }],
-        [{ kind: 'rejectAdminProhibited' }],
+        [match('l4proto', 6), answerLimit, counter(dropCounter('reject')), { kind: 'rejectTcpReset' }],
+        [match('l4proto', 6), goto('unanswered')],
+        [answerLimit, counter(dropCounter('reject')), { kind: 'rejectAdminProhibited' }],
+        [goto('unanswered')],
       ],
     },
+    { name: 'unanswered', rules: [dropped('unanswered')] },
     { name: 'rejected_logged', rules: [[log('reject')], [goto('rejected')]] },
+    { name: 'rejected_revoked', rules: [[REVOKE_LOG_LIMIT, log('revoke')], [goto('rejected')]] },
     { name: 'monitored', rules: [[{ kind: 'orMark', value }], [MONITOR_LOG_LIMIT, log('monitor')]] },
     anomaly('invalid'),
     anomaly('spoofed'),
     anomaly('unclassified'),
   ];
 }
+
+/**
+ * Answers what the gateway says in the name of one end of a rejected connection, so that the other end is reset:
+ * our own packets alone, and none of them goes out.
+ */
+const resetChain: Chain = {
+  name: 'resets',
+  base: { type: 'filter', hook: 'output', priority: PRIORITY_FILTER, policy: 'accept' },
+  rules: [[match('mark', RESET_MARK), match('l4proto', 6), { kind: 'rejectTcpReset' }]],
+};
 
 function snatChains({ snat }: GatewayInterfaces): Chain[] {
   if (snat === undefined) return [];
@@ -290,6 +335,7 @@ export function fixedChains(input: {
     ...inputChains(input.interfaces),
     forwardChain(input.interfaces, input.generation, input.top),
     gateChain,
+    resetChain,
     ...snatChains(input.interfaces),
   ];
 }
