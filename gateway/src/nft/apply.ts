@@ -69,6 +69,7 @@ function* loadBatches(
   program: Program,
   present: TableContent,
   grown: ReadonlyMap<string, Grown>,
+  withered: ReadonlyMap<string, Withered>,
 ): Generator<Batch> {
   const chains = program.chains.filter((chain) => !present.chains.has(chain.name));
   const maps = program.maps.filter((map) => !present.maps.has(map.name));
@@ -86,8 +87,10 @@ function* loadBatches(
     if (known === undefined) {
       throw new Error(`map "${map.name}" is there with elements unknown, a map of another name was expected`);
     }
+    // What left force may have been deleted by a collection whose answer was lost.
+    const leaving = withered.get(map.name)?.elements;
     const added = (map.elements as readonly MapElement<ElementData>[]).filter(
-      ({ first }) => !known.has(first),
+      ({ first }) => !known.has(first) || leaving?.has(first),
     );
     batch.addSomeElements(map, added);
   }
@@ -158,7 +161,9 @@ export class Applier {
         .map((map) => [map.name, new Map(map.elements.map((element) => [element.first, element]))]),
     );
     await this.#stage('load', async () => {
-      for (const batch of loadBatches(program, this.#present, this.#grown)) await this.#kernel.commit(batch);
+      for (const batch of loadBatches(program, this.#present, this.#grown, this.#withered)) {
+        await this.#kernel.commit(batch);
+      }
     });
     await this.#stage('switch', () => this.#kernel.commit(switchBatch(program, this.#present)));
     this.#inForce = wanted;
@@ -224,10 +229,9 @@ export class Applier {
     if (gone.length + withered.length === 0) return this.#hasGarbage;
     const unbind = new Batch();
     for (const { map, due } of withered) {
-      unbind.deleteElements(
-        map,
-        due.map(({ element }) => element),
-      );
+      const elements = due.map(({ element }) => element);
+      // What is not there can't be deleted: an earlier collection may have been carried out and its answer lost.
+      unbind.addSomeElements(map, elements).deleteElements(map, elements);
     }
     for (const name of chains) unbind.flushChain(name);
     for (const name of maps) unbind.deleteMap(name);
@@ -245,6 +249,7 @@ export class Applier {
       await this.#kernel.commit(remove);
     } catch (error) {
       this.#present = await this.#kernel.list();
+      this.#forgetGone();
       if (isBusy(error)) return true;
       throw error;
     }
@@ -260,6 +265,13 @@ export class Applier {
 
   get #hasGarbage(): boolean {
     return this.#retiredMs.size + this.#withered.size > 0;
+  }
+
+  /** What is not there needs no collection, whoever deleted it. */
+  #forgetGone(): void {
+    const names = new Set(KINDS.flatMap((kind) => [...this.#present[kind]]));
+    for (const name of this.#retiredMs.keys()) if (!names.has(name)) this.#retiredMs.delete(name);
+    for (const map of this.#withered.keys()) if (!names.has(map)) this.#withered.delete(map);
   }
 
   #forget(map: string, due: readonly { readonly element: MapElement<ElementData> }[]): void {
