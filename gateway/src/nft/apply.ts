@@ -72,7 +72,8 @@ function* loadBatches(
   withered: ReadonlyMap<string, Withered>,
 ): Generator<Batch> {
   const chains = program.chains.filter((chain) => !present.chains.has(chain.name));
-  const maps = program.maps.filter((map) => !present.maps.has(map.name));
+  // A set that is there may lack its key: whoever loaded it was killed, or an edit took the key out.
+  const maps = program.maps.filter((map) => !present.maps.has(map.name) || map.data === 'none');
   let batch = new Batch().addTable();
   const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
   for (const name of program.counters) if (!present.counters.has(name)) batch.addCounter(name);
