@@ -1,48 +1,76 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { parsePrefix } from 'sluice-gateway/net/prefix.js';
+import { parsePrefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { KIND, KIND_MASK, NUMBER_MAX } from 'sluice-gateway/nft/mark.js';
-import type { NftMap } from 'sluice-gateway/nft/program.js';
-import { evaluate } from 'sluice-gateway/policy/evaluate.js';
+import type { MapEdit, MapElement, NftMap } from 'sluice-gateway/nft/program.js';
+import { Compiler, programOf } from 'sluice-gateway/policy/compile.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
-import { ruleObjects } from 'sluice-gateway/policy/rule-content.js';
 import t from 'tap';
-import { caseArbitrary } from '../support/arbitrary.js';
-import { compileAll } from '../support/load.js';
+import { caseArbitrary, walkArbitrary } from '../support/arbitrary.js';
+import { judgeInMemory } from '../support/judges.js';
+import { compileAll, labInterfaces } from '../support/load.js';
 import { rounds, seed } from '../support/seed.js';
+import { printCase, printWalk, tryProperty } from '../support/try-property.js';
 import { walk } from '../support/walk.js';
 
-const VERDICT = { PERMIT: 'accept', DENY: 'drop', REJECT: 'reject' } as const;
 const NOW = new Date('2026-11-01T00:00:00Z');
 const everywhere = ['0.0.0.0/0', '::/0'].map(parsePrefix);
 const narrow = ['10.0.0.0/29', 'fd00::/125'].map(parsePrefix);
+
+/** What the kernel would have of a map: each interval with its data. */
+type Elements = ReadonlyMap<string, number>;
+const keyOf = ({ first, last }: MapElement<number>) => `${first}-${last}`;
+const elementsOf = (elements: Iterable<MapElement<number>>): Elements =>
+  new Map([...elements].map((element) => [keyOf(element), element.data]));
+
+/** What is deleted must be there, and what is added must not. */
+function carryOut({ map, remove, add }: MapEdit, table: Map<string, Elements>): void {
+  const elements = new Map(table.get(map.name));
+  for (const element of remove)
+    assert.ok(elements.delete(keyOf(element)), `${map.name} has ${keyOf(element)}`);
+  for (const element of add) {
+    assert.equal(elements.has(keyOf(element)), false, `${map.name} has ${keyOf(element)} already`);
+    elements.set(keyOf(element), element.data);
+  }
+  table.set(map.name, elements);
+}
 
 for (const [label, space] of [
   ['the whole address space', { sources: everywhere, destinations: everywhere }],
   ['a few addresses', { sources: narrow, destinations: narrow }],
 ] as const) {
+  const excluded = ['10.0.0.1/32', 'fd00::1/128'].map(parsePrefix);
+
   t.test(`evaluate and the walked program agree over ${label}`, async () => {
-    const excluded = [parsePrefix('10.0.0.1/32'), parsePrefix('fd00::1/128')];
-    fc.assert(
-      fc.property(caseArbitrary(space, 30), ({ policy, groups, connections }) => {
+    await tryProperty(caseArbitrary(space, 30), printCase, 60 * rounds, ({ policy, groups, connections }) => {
+      const inForce = policyInForce(policy, NOW);
+      const program = compileAll({ policy: inForce, groups, excluded });
+      for (const connection of connections) judgeInMemory(program, inForce, groups, excluded, connection);
+    });
+  });
+
+  t.test(`and at each step of a walk of changes over ${label}`, async (t) => {
+    let edited = 0;
+    await tryProperty(walkArbitrary(space, 12, 20), printWalk, 60 * rounds, (steps) => {
+      const compiler = new Compiler('walk');
+      const table = new Map<string, Elements>();
+      for (const { policy, groups, connections } of steps) {
         const inForce = policyInForce(policy, NOW);
-        const program = compileAll({ policy: inForce, groups, excluded });
-        for (const connection of connections) {
-          const { decided, monitored } = evaluate(inForce, groups, excluded, connection);
-          const walked = walk(program, connection);
-          assert.deepEqual(
-            { verdict: walked.verdict, rule: walked.rule, monitored: walked.monitored },
-            {
-              verdict: VERDICT[decided.action],
-              rule: decided.number,
-              monitored: monitored.map((rule) => rule.number),
-            },
-          );
-          assert.ok(walked.counters.includes(ruleObjects(decided).decided));
+        const parts = new Map([...groups].map(([name, members]) => [name, [sortPrefixes(members)]]));
+        const { compiled, edits } = compiler.compile({ policy: inForce, groups: parts, excluded });
+        if (edits !== undefined && edits.length > 0) edited++;
+        for (const edit of edits ?? []) carryOut(edit, table);
+        for (const { name, elements } of compiled.maps) {
+          if (!name.includes('_classes_')) continue;
+          const wanted = elementsOf(elements as Iterable<MapElement<number>>);
+          assert.deepEqual(table.get(name) ?? wanted, wanted, `${name} is edited into what it should be`);
+          table.set(name, wanted);
         }
-      }),
-      { seed, numRuns: 60 * rounds },
-    );
+        const program = programOf(compiled, labInterfaces, 1);
+        for (const connection of connections) judgeInMemory(program, inForce, groups, excluded, connection);
+      }
+    });
+    t.ok(edited > 0, `${edited} steps were edits in place`);
   });
 }
 

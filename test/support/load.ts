@@ -4,7 +4,14 @@ import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/con
 import { Applier } from 'sluice-gateway/nft/apply.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import type { Program } from 'sluice-gateway/nft/program.js';
-import { type CompileOnceInput, Compiler, compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
+import {
+  type Compilation,
+  type CompileOnceInput,
+  Compiler,
+  compilePolicy,
+  judged,
+  programOf,
+} from 'sluice-gateway/policy/compile.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
 import { type PolicyInForce, policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { Action, Policy, PolicyRule } from 'sluice-gateway/policy/model.js';
@@ -56,28 +63,75 @@ export function compileAll({ interfaces = labInterfaces, ...input }: LoadInput, 
   return programOf(compilePolicy({ excluded: [], epoch: TEST_EPOCH, ...input }), interfaces, generation);
 }
 
-/** Compiles for the lab's interfaces and applies programs in this namespace, each under the next generation. */
+/** What a change was to the kernel: nothing but other names for the same, elements in place, or another program. */
+export type ChangeKind = 'nothing' | 'edited' | 'applied';
+
+/** Compiles for the lab's interfaces and applies programs in this namespace. */
 export class Loader {
-  readonly #connection = new NetlinkConnection(NETLINK_NETFILTER);
+  readonly #connection: NetlinkConnection;
   #compiler: Compiler;
-  readonly kernel = new NftKernel(this.#connection);
-  readonly applier = new Applier(this.kernel);
+  /** What is in force; undefined where that is not known. */
+  program: Program | undefined;
+  readonly kernel: NftKernel;
+  readonly applier: Applier;
   generation = 0;
 
-  constructor(epoch = randomBytes(8).toString('hex')) {
+  constructor(epoch = randomBytes(8).toString('hex'), connection = new NetlinkConnection(NETLINK_NETFILTER)) {
     this.#compiler = new Compiler(epoch);
+    this.#connection = connection;
+    this.kernel = new NftKernel(connection);
+    this.applier = new Applier(this.kernel);
   }
 
-  async load({ policy, groups, excluded = [], interfaces = labInterfaces }: LoadInput): Promise<void> {
-    this.generation++;
+  /** What comes next has other names than all before: needed after a failure, whoever's. */
+  startAnew(epoch = randomBytes(8).toString('hex')): void {
+    this.#compiler = new Compiler(epoch);
+    this.program = undefined;
+  }
+
+  #compile({ policy, groups, excluded = [], epoch }: LoadInput): Compilation {
+    if (epoch !== undefined) this.startAnew(epoch);
     const parts = new Map([...groups].map(([name, members]) => [name, [sortPrefixes(members)]]));
-    const { compiled } = this.#compiler.compile({ policy, groups: parts, excluded });
-    await this.applier.apply(programOf(compiled, interfaces, this.generation));
+    return this.#compiler.compile({ policy, groups: parts, excluded });
   }
 
-  /** After an application that failed: content comes under new names, as the product does it. */
-  startOver(): void {
-    this.#compiler = new Compiler(randomBytes(8).toString('hex'));
+  async #apply({ compiled }: Compilation, interfaces: GatewayInterfaces, generation: number): Promise<void> {
+    const program = programOf(compiled, interfaces, generation);
+    await this.applier.apply(program);
+    this.program = program;
+  }
+
+  /** Applies a program under the next generation, whatever has changed: each connection is judged again. */
+  async load({ interfaces = labInterfaces, ...input }: LoadInput): Promise<void> {
+    const compilation = this.#compile(input);
+    const edits = this.program === undefined ? [] : (compilation.edits ?? []);
+    if (edits.length > 0) await this.applier.edit(edits, judged(this.generation));
+    this.generation++;
+    await this.#apply(compilation, interfaces, this.generation);
+  }
+
+  /**
+   * Does what the reconciler does: edits in place where it can, and goes to the next generation only where a
+   * connection may lose what it had.
+   */
+  async change({ interfaces = labInterfaces, ...input }: LoadInput): Promise<ChangeKind> {
+    const compilation = this.#compile(input);
+    const { compiled, edits, effect } = compilation;
+    const isKnown = this.program !== undefined;
+    let kind: ChangeKind = 'applied';
+    if (edits !== undefined && isKnown) {
+      kind = edits.length === 0 ? 'nothing' : 'edited';
+      if (edits.length > 0) {
+        await this.applier.edit(edits, effect.revokes ? judged(this.generation) : undefined);
+      }
+      if (edits.length === 0 || !effect.revokes) {
+        this.program = programOf(compiled, interfaces, this.generation);
+        return kind;
+      }
+    }
+    if (!isKnown || effect.revokes) this.generation++;
+    await this.#apply(compilation, interfaces, this.generation);
+    return kind;
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { frame, readFrame, type SeenPacket, type TestPacket } from './frames.js';
+import { frame, readFrame, type SeenPacket, TCP, type TestPacket } from './frames.js';
 import { here, macOf, type Place } from './namespace.js';
 import { patience } from './patience.js';
 import { PYTHON, RAW } from './wire.js';
@@ -16,6 +16,8 @@ export interface Stream {
 export class Station {
   /** Tagged packets that came in. */
   readonly seen: SeenPacket[] = [];
+  /** TCP resets that came in: they have no room for a tag. */
+  readonly resets: SeenPacket[] = [];
   readonly #child: ChildProcess;
   readonly #macs: { readonly src: string; readonly dst: string };
   readonly #answers: string[] = [];
@@ -50,7 +52,11 @@ export class Station {
   }
 
   #take(packet: SeenPacket | undefined): void {
-    if (packet?.tag === undefined) return;
+    if (packet === undefined) return;
+    if (packet.tag === undefined) {
+      if (packet.protocol === 6 && packet.segment.readUInt8(13) & TCP.rst) this.resets.push(packet);
+      return;
+    }
     this.seen.push(packet);
     this.#counts.set(packet.tag, this.count(packet.tag) + 1);
   }
