@@ -79,9 +79,13 @@ function contentOf({ fixed, generation, chains, maps, counters }: Program) {
   return [chainNames, maps.map(({ name }) => name), [...counters]].map((names) => names.sort());
 }
 
-/** Starts a process that applies programs over and over, and kills it in the midst. */
-async function loadAndKill(generation: number, ms: number): Promise<void> {
-  const script = `import { applyForever } from '${APPLY_LOOP}'; await applyForever(${generation});`;
+/** Starts a process that applies or edits programs over and over, and kills it in the midst. */
+async function loadAndKill(
+  loop: 'applyForever' | 'editForever',
+  generation: number,
+  ms: number,
+): Promise<void> {
+  const script = `import { ${loop} } from '${APPLY_LOOP}'; await ${loop}(${generation});`;
   const child = here.spawn(process.execPath, ['--input-type=module', '-e', script]);
   const errors: Buffer[] = [];
   child.stderr!.on('data', (chunk: Buffer) => errors.push(chunk));
@@ -136,15 +140,19 @@ t.test('a killed gateway leaves one program, whole, and the next one takes over'
   ];
   let unfinished = 0;
   for (const [round, ms] of fc.sample(fc.nat(KILL_MS_MAX), { seed, numRuns: KILLS }).entries()) {
-    await loadAndKill(generation + 1, ms);
+    await loadAndKill(round % 2 === 0 ? 'applyForever' : 'editForever', generation + 1, ms);
     const side = await sideInForce();
     if (side === undefined) t.fail(`round ${round}: what is in force is no side's program`);
     const next = new NextGateway();
     const left = await next.content();
-    const wanted = SIDES[round % 2]!;
+    const wanted = SIDES[(round >> 1) % 2]!;
     const program = await next.takeOver(wanted);
     const content = contentOf(program);
     t.same(await next.content(), content, `round ${round}: nothing else is left`);
+    t.match(
+      here.run('nft', ['list', 'set', 'inet', 'sluice', `judged_${program.generation}`]),
+      /elements = /,
+    );
     if (left.flat().length !== content.flat().length) unfinished++;
     t.equal(await sideInForce(), wanted, 'the next program is in force');
     generation = program.generation;

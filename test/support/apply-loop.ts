@@ -5,7 +5,7 @@ import { Applier } from 'sluice-gateway/nft/apply.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import { Compiler, programOf } from 'sluice-gateway/policy/compile.js';
 import type { GroupPrefixes } from 'sluice-gateway/policy/evaluate.js';
-import { inForce, type LoadInput, labInterfaces, prefixes, rule } from './load.js';
+import { inForce, Loader, type LoadInput, labInterfaces, prefixes, rule } from './load.js';
 
 /** Loading takes several transactions. */
 const FILLER_PREFIXES = 12_000;
@@ -33,6 +33,35 @@ export function policyOf(side: Side, fillerPrefixes = 1): Pick<LoadInput, 'polic
   ]);
   const names = ['both', side, 'filler'];
   return { policy: inForce(...names.map((name) => rule(name, 'PERMIT', 'functions', name))), groups };
+}
+
+/** The same with one rule for either side: to go from one to the other is an edit in place. */
+export function membersOf(side: Side): Pick<LoadInput, 'policy' | 'groups'> {
+  const { groups } = policyOf(side);
+  // Above all that changes: the last interval of the address space is not changed in place.
+  const above = ['223.255.0.0/16', 'fd00:ffff::/32'];
+  return {
+    policy: inForce(...['both', 'own'].map((name) => rule(name, 'PERMIT', 'functions', name))),
+    groups: new Map([
+      ['functions', groups.get('functions')!],
+      ['both', [...groups.get('both')!, ...prefixes(...above)]],
+      ['own', groups.get(side)!],
+    ]),
+  };
+}
+
+/** Takes over the table and edits one side's program into the other's, in turn, until somebody kills the process. */
+export async function editForever(generation: number): Promise<never> {
+  const loader = new Loader();
+  loader.generation = generation - 1;
+  await loader.applier.takeOver();
+  await loader.change(membersOf('left'));
+  process.stdout.write('ready\n');
+  for (let next = 1; ; next++) {
+    const kind = await loader.change(membersOf(SIDES[next % 2]!));
+    if (kind !== 'edited') throw new Error(`Cannot go on: a change was ${kind}`);
+    await loader.applier.collect();
+  }
 }
 
 /** Takes over the table and applies both sides' programs in turn until somebody kills the process. */
