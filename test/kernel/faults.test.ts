@@ -60,6 +60,7 @@ function snapshotOf(side: Side, shape: Shape): Snapshot {
   return {
     revision: ++revision,
     createdAt: '2026-11-01T00:00:00Z',
+    policyDigest: '',
     policy: {
       rules: [rule('both', 'PERMIT', 'functions', 'both'), rule(name, 'PERMIT', 'functions', name)],
       defaultAction: { action: 'DENY', logging: false },
