@@ -116,7 +116,7 @@ t.test('where the kernel refuses a program the old one stays in force', async (t
   }
   await applier.apply(programs('next')(444, 2));
   await applier.collect();
-  t.match(ruleset(), /444 : 0x04004001/, 'and the next works');
+  t.match(ruleset(), /proto-dst 444 meta mark set 0x04004001/, 'and the next works');
 });
 
 t.test(

@@ -30,9 +30,11 @@ const groups = new Map([
   ['sources', prefixes('10.0.128.0/17', 'fd00:a::/64', '10.20.0.0/16', 'fd00:20::/64')],
   ['servers', prefixes('203.0.113.0/24', '2606:2800::/32')],
 ]);
+/** Too many ranges for rules: a map. */
+const ports = (one: number) => [one, 1001, 1003, 1005, 1007].map((port) => ({ lo: port, hi: port }));
 const policy = inForce(
-  rule('web', 'PERMIT', 'sources', 'servers', { protocol: 'TCP', portRanges: [{ lo: 443, hi: 443 }] }),
-  rule('names', 'PERMIT', 'sources', 'servers', { protocol: 'UDP', portRanges: [{ lo: 53, hi: 53 }] }),
+  rule('web', 'PERMIT', 'sources', 'servers', { protocol: 'TCP', portRanges: ports(443) }),
+  rule('names', 'PERMIT', 'sources', 'servers', { protocol: 'UDP', portRanges: ports(53) }),
   rule('ping', 'PERMIT', 'sources', 'servers', { protocol: 'ICMP' }),
 );
 

@@ -115,7 +115,10 @@ const chain = (hook: string, priority: number, rules: string, policy = 'accept',
 
 /** A table of others, and what is found of it. */
 const FOREIGN: readonly (readonly [table: string, expected: Readonly<Record<string, string>>])[] = [
-  [`table inet a { ${chain('output', 0, 'ct mark set 7')}; }`, { ct_mark: 'error inet a' }],
+  [
+    `table inet a { ${chain('output', 1, 'ct mark set 7')}; }`,
+    { ct_mark: 'error inet a', hook: 'info inet a' },
+  ],
   [`table ip a { chain x { ct mark set meta mark; }; }`, { ct_mark: 'error ip a' }],
   [
     `table inet a { chain x { ct mark 7 ct label set 3 meta mark set ct mark; }; }`,
@@ -130,7 +133,7 @@ const FOREIGN: readonly (readonly [table: string, expected: Readonly<Record<stri
   [`table inet a { ${chain('forward', 10, 'counter')}; }`, { same_priority: 'warning inet a' }],
   [`table inet a { ${chain('forward', 11, 'counter')}; }`, { hook: 'info inet a' }],
   [`table inet a { ${chain('forward', 0, '')}; }`, {}],
-  [`table inet a { ${chain('output', 0, 'counter')}; }`, {}],
+  [`table inet a { ${chain('output', 1, 'counter')}; }`, { hook: 'info inet a' }],
   [`table bridge a { ${chain('forward', 0, 'counter')}; }`, {}],
   [`table inet sluice { ${chain('forward', 0, 'ct mark set 7')}; }`, {}],
   [`table ip sluice { chain x { ct mark set 7; }; }`, { ct_mark: 'error ip sluice' }],

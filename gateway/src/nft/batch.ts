@@ -1,5 +1,6 @@
 import { MessageWriter } from '../netlink/writer.js';
-import { encodeRule, encodeValueData, encodeVerdictData } from './encode.js';
+import { encodeRule } from './encode.js';
+import { encodeValueData, encodeVerdictData } from './expressions.js';
 import { Intervals } from './intervals.js';
 import {
   type BaseChain,

@@ -1,7 +1,7 @@
 import { addressToBytes } from '../net/address.js';
 import { increment, type Words } from '../net/words.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { encodeValueData } from './encode.js';
+import { encodeValueData } from './expressions.js';
 import type { Intervals } from './intervals.js';
 import type { KeyType, NftMap } from './program.js';
 

@@ -3,7 +3,8 @@ import type { NetlinkConnection } from '../netlink/connection.js';
 import type { Message } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { NFPROTO_INET, NFT_MSG } from '../nft/batch.js';
-import { encodeRule, encodeValueData, encodeVerdictData } from '../nft/encode.js';
+import { encodeRule } from '../nft/encode.js';
+import { encodeValueData, encodeVerdictData } from '../nft/expressions.js';
 import type { Rule } from '../nft/statement.js';
 
 /** In it kernel features are tried. Nothing of it outlives the transaction that made it. */
