@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Status } from 'sluice-gateway/admin/answers.js';
-import { printPrefix } from 'sluice-gateway/net/prefix.js';
+import { printPrefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
 import { bodyDigest, canonicalJson, type Manifest, SNAPSHOT_FORMAT } from 'sluice-gateway/snapshot/format.js';
 import { createLab, type Lab } from 'sluice-test/support/lab.js';
@@ -144,10 +144,11 @@ export class Site {
       revision: ++this.#revision,
       createdAt: new Date().toISOString(),
       policy: { digest: body(policy) },
-      groups: [...groups].map(([name, prefixes]) => ({
-        ...{ name, resolved: true, prefixCount: prefixes.length },
-        bodies: prefixes.length === 0 ? [] : [body({ prefixes: prefixes.map(printPrefix) })],
-      })),
+      groups: [...groups].map(([name, members]) => {
+        const prefixes = sortPrefixes(members);
+        const bodies = prefixes.length === 0 ? [] : [body({ prefixes: prefixes.map(printPrefix) })];
+        return { name, resolved: true, prefixCount: prefixes.length, bodies };
+      }),
       inventory: { digest: body({ functions: [], scopes: [] }) },
     };
     // One may be read while the next is written.
