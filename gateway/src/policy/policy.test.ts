@@ -10,6 +10,7 @@ import { inForce, NOW, prefixes, rule } from './fixture.js';
 import { nextExpiry, policyInForce } from './in-force.js';
 import type { Policy, PolicyRule } from './model.js';
 import { ruleObjects } from './rule-content.js';
+import { RuleIndex } from './rule-index.js';
 import { serviceTable } from './services.js';
 
 const seed = process.env.TEST_SEED === undefined ? Date.now() & 0xffff_ffff : Number(process.env.TEST_SEED);
@@ -212,5 +213,27 @@ t.test('content is named after itself, and counters after their rule', (t) => {
     rule('o-ne', 'a', 'a'),
   ];
   t.equal(new Set(apart.map(counters)).size, apart.length);
+  t.end();
+});
+
+t.test('a group that holds every address no more is noticed at once', (t) => {
+  const index = new RuleIndex();
+  const policy = inForce(rule('one', 'a', 'b'));
+  const groupsWith = (...b: string[]) =>
+    new Map([
+      ['a', [prefixes('10.0.0.0/8')]],
+      ['b', [prefixes(...b)]],
+    ]);
+  const everywhere = ['0.0.0.0/0', '::/0'];
+  const taken = [everywhere, ['9.0.0.0/8'], ['8.0.0.0/8'], everywhere].map((b) => [
+    index.take(policy, groupsWith(...b)),
+    index.isBroad.src[0],
+  ]);
+  t.strictSame(taken, [
+    [false, true],
+    [false, false],
+    [true, false],
+    [false, true],
+  ]);
   t.end();
 });

@@ -37,9 +37,7 @@ export class RuleIndex {
 
   /** Takes a policy. Gives whether it is the one it had: the same object, or of the same content. */
   take(policy: PolicyInForce, groups: GroupParts): boolean {
-    const universal = [...this.#groupNumbers.keys()].filter((name) => isUniversal(groups.get(name))).join();
-    const isKnown = this.#policy !== undefined && universal === this.#universal;
-    this.#universal = universal;
+    const isKnown = this.#policy !== undefined && this.#universalOf(groups) === this.#universal;
     if (isKnown && policy === this.#policy) return true;
     this.#policy = policy;
     const texts = policy.rules.map(textOf);
@@ -49,6 +47,8 @@ export class RuleIndex {
     this.texts = texts;
     this.#text = text;
     this.ofGroup = this.#byGroup(policy);
+    // Of the groups that this policy is the first to name too: `isBroad` holds for as long as these are the same.
+    this.#universal = this.#universalOf(groups);
     const isBroad = (names: readonly string[]) => names.some((name) => isUniversal(groups.get(name)));
     this.isBroad = {
       src: policy.rules.map(({ rule }) => isBroad(rule.dst)),
@@ -58,6 +58,10 @@ export class RuleIndex {
       ({ enforced, rule }) => enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0,
     );
     return false;
+  }
+
+  #universalOf(groups: GroupParts): string {
+    return JSON.stringify([...this.#groupNumbers.keys()].filter((name) => isUniversal(groups.get(name))));
   }
 
   #numberOf(group: string): number {
