@@ -28,7 +28,7 @@ function differ(before: readonly Prefix[], after: readonly Prefix[]): MembersCha
     if (at < before.length && comparePrefixes(before[at]!, prefix) === 0) at++;
     else added.push(prefix);
   }
-  removed.push(...before.slice(at));
+  while (at < before.length) removed.push(before[at++]!);
   return { added, removed };
 }
 
