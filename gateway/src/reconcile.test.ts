@@ -237,6 +237,22 @@ t.test('a rule ends by itself', async (t) => {
   t.equal(stand.applied.length, 2, 'far expiries, and clocks that go on, wake nobody');
 });
 
+t.test('a rule that expires while it is applied ends too', async (t) => {
+  const stand = new Stand(t);
+  const expires = '2026-11-01T00:00:00.020Z';
+  const release = stand.applier.hold();
+  const starting = stand.reconciler.start(snapshotOf(permit('short', { expires }), permit('long')));
+  await stand.until('programs', 1);
+  stand.now = new Date(expires);
+  release();
+  await starting;
+  await stand.until('applied', 2);
+  t.strictSame(
+    stand.applied.map(({ policy }) => policy.rules.map(({ name }) => name)),
+    [['short', 'long'], ['long']],
+  );
+});
+
 t.test('a policy over a limit is told once, and what is in force stays wanted', async (t) => {
   const stand = new Stand(t);
   const one = snapshotOf(permit('one'));

@@ -218,14 +218,15 @@ export class Reconciler {
       }
       const snapshot = this.#wanted;
       this.#tried = snapshot;
-      const policy = this.#policyOf(snapshot, now());
+      const at = now();
+      const policy = this.#policyOf(snapshot, at);
       if (!this.#isInForce(snapshot, policy)) {
         const applied = await this.#apply(policy, this.#compile(snapshot, policy));
         this.#applied = { ...applied, snapshot };
       }
       const applied = this.#applied!;
       this.#settled = calls;
-      this.#watchExpiry(snapshot);
+      this.#watchExpiry(snapshot, at);
       onApplied(applied, (performance.now() - startMs) / 1000);
     } catch (error) {
       // What the compiler knows is ahead of the kernel.
@@ -288,13 +289,13 @@ export class Reconciler {
     return { generation, policy, compiled };
   }
 
-  #watchExpiry(snapshot: Snapshot | undefined): void {
+  /** `at` is when it was said which rules are in force: one may have expired since, while they were applied. */
+  #watchExpiry(snapshot: Snapshot | undefined, at: Date): void {
     clearTimeout(this.#expiry);
-    const now = this.#options.now();
-    const next = snapshot === undefined ? undefined : nextExpiry(snapshot.policy, now);
+    const next = snapshot === undefined ? undefined : nextExpiry(snapshot.policy, at);
     this.#expires = next;
     if (next === undefined) return;
-    const ms = Math.min(next.getTime() - now.getTime(), TIMER_MS_MAX);
-    this.#expiry = setTimeout(() => this.#touch(), ms);
+    const ms = Math.max(next.getTime() - this.#options.now().getTime(), 0);
+    this.#expiry = setTimeout(() => this.#touch(), Math.min(ms, TIMER_MS_MAX));
   }
 }
