@@ -1,5 +1,6 @@
 import '../support/own-namespace.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
+import { NetlinkError } from 'sluice-gateway/netlink/error.js';
 import { Applier, ApplyError } from 'sluice-gateway/nft/apply.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import type { Chain, Program } from 'sluice-gateway/nft/program.js';
@@ -94,6 +95,35 @@ t.test('the applier loads, switches, collects, and takes over what is there', as
   t.strictSame(left.chains, namesOf(inherited).add('generation_9'), 'nothing of its forebear is left');
   t.strictSame(left.maps, new Set(inherited.maps.map(({ name }) => name)));
   t.strictSame([left.counters, left.limits], [present.counters, present.limits], 'but what is named alike');
+});
+
+t.test('content whose collection was begun comes back whole', async (t) => {
+  const { kernel } = open(t);
+  const EBUSY = 16;
+  const failures: (Error | undefined)[] = [];
+  const commit = kernel.commit.bind(kernel);
+  kernel.commit = async (batch) => {
+    const failure = failures.shift();
+    if (failure !== undefined) throw failure;
+    await commit(batch);
+  };
+  const applier = new Applier(kernel);
+  await applier.takeOver();
+  const programFor = programs('back');
+  await applier.apply(programFor(443, 7));
+  await applier.apply(programFor(444, 8));
+  failures.push(undefined, new NetlinkError('delete chain', EBUSY));
+  t.equal(await applier.collect(), true, 'its chains are still there, without their rules');
+  const back = programFor(443, 9);
+  await applier.apply(back);
+  await applier.collect();
+  const text = ruleset();
+  t.match(text, /proto-dst 443 meta mark set 0x04004001/);
+  t.notMatch(text, /proto-dst 444/);
+  for (const { name, rules } of back.chains) {
+    const lines = nft('list', 'chain', 'inet', 'sluice', name).split('\n');
+    t.equal(lines.filter((line) => line.startsWith('\t\t')).length, rules.length, name);
+  }
 });
 
 t.test('where the kernel refuses a program the old one stays in force', async (t) => {

@@ -70,8 +70,9 @@ function* loadBatches(
   present: TableContent,
   grown: ReadonlyMap<string, Grown>,
   withered: ReadonlyMap<string, Withered>,
+  emptied: ReadonlySet<string>,
 ): Generator<Batch> {
-  const chains = program.chains.filter((chain) => !present.chains.has(chain.name));
+  const chains = program.chains.filter(({ name }) => !present.chains.has(name) || emptied.has(name));
   // A set that is there may lack its key: whoever loaded it was killed, or an edit took the key out.
   const maps = program.maps.filter((map) => !present.maps.has(map.name) || map.data === 'none');
   let batch = new Batch().addTable();
@@ -81,7 +82,10 @@ function* loadBatches(
   for (const chain of program.fixed) if (chain.base === undefined) batch.addChain(chain);
   for (const chain of chains) batch.addChain(chain);
   for (const map of maps) batch.addMap(map);
-  for (const chain of chains) batch.addRules(chain);
+  for (const chain of chains) {
+    if (emptied.has(chain.name)) batch.flushChain(chain.name);
+    batch.addRules(chain);
+  }
   for (const map of program.maps) {
     if (!grows(map) || !present.maps.has(map.name)) continue;
     const known = grown.get(map.name);
@@ -135,6 +139,8 @@ export class Applier {
   readonly #retiredMs = new Map<string, number>();
   /** Elements that left force, by map. */
   readonly #withered = new Map<string, Withered>();
+  /** Chains that are in the table, but maybe without their rules: their collection was begun. */
+  readonly #emptied = new Set<string>();
 
   constructor(kernel: NftKernel) {
     this.#kernel = kernel;
@@ -146,6 +152,7 @@ export class Applier {
     this.#retiredMs.clear();
     this.#grown.clear();
     this.#withered.clear();
+    this.#emptied.clear();
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }
@@ -162,12 +169,12 @@ export class Applier {
         .map((map) => [map.name, new Map(map.elements.map((element) => [element.first, element]))]),
     );
     await this.#stage('load', async () => {
-      for (const batch of loadBatches(program, this.#present, this.#grown, this.#withered)) {
-        await this.#kernel.commit(batch);
-      }
+      const batches = loadBatches(program, this.#present, this.#grown, this.#withered, this.#emptied);
+      for (const batch of batches) await this.#kernel.commit(batch);
     });
     await this.#stage('switch', () => this.#kernel.commit(switchBatch(program, this.#present)));
     this.#inForce = wanted;
+    for (const name of wanted.chains) this.#emptied.delete(name);
     const chains = new Set([...this.#present.chains].filter((name) => !isGenerationChain(name)));
     this.#present = {
       chains: chains.union(wanted.chains),
@@ -234,7 +241,10 @@ export class Applier {
       // What is not there can't be deleted: an earlier collection may have been carried out and its answer lost.
       unbind.addSomeElements(map, elements).deleteElements(map, elements);
     }
-    for (const name of chains) unbind.flushChain(name);
+    for (const name of chains) {
+      unbind.flushChain(name);
+      this.#emptied.add(name);
+    }
     for (const name of maps) unbind.deleteMap(name);
     const remove = new Batch();
     for (const name of chains) remove.deleteChain(name);
@@ -261,6 +271,7 @@ export class Applier {
       limits: this.#present.limits.difference(new Set(limits)),
     };
     for (const name of gone) this.#retiredMs.delete(name);
+    for (const name of chains) this.#emptied.delete(name);
     return this.#hasGarbage;
   }
 
@@ -273,6 +284,7 @@ export class Applier {
     const names = new Set(KINDS.flatMap((kind) => [...this.#present[kind]]));
     for (const name of this.#retiredMs.keys()) if (!names.has(name)) this.#retiredMs.delete(name);
     for (const map of this.#withered.keys()) if (!names.has(map)) this.#withered.delete(map);
+    for (const name of this.#emptied) if (!names.has(name)) this.#emptied.delete(name);
   }
 
   #forget(map: string, due: readonly { readonly element: MapElement<ElementData> }[]): void {
