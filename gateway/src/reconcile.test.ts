@@ -198,6 +198,23 @@ t.test('drift during an application: once more', async (t) => {
   }
 });
 
+t.test('drift during a takeover: once more, too', async (t) => {
+  const stand = new Stand(t);
+  const { applier, reconciler } = stand;
+  await reconciler.start(snapshotOf(permit('one')));
+  const takeOver = applier.takeOver.bind(applier);
+  applier.takeOver = async () => {
+    applier.takeOver = takeOver;
+    reconciler.drifted();
+    return takeOver();
+  };
+  reconciler.drifted();
+  await stand.until('applied', 3);
+  t.strictSame(stand.generations, [1, 2, 3]);
+  const [, second, third] = applier.programs.map(({ maps }) => new Set(maps.map(({ name }) => name)));
+  t.equal(second!.intersection(third!).size, 0, 'under other names');
+});
+
 t.test('of several snapshots that arrive during an application the newest is next', async (t) => {
   const stand = new Stand(t);
   await stand.reconciler.start(snapshotOf(permit('one')));

@@ -213,6 +213,8 @@ export class Reconciler {
     try {
       if (!this.#isTableKnown) {
         this.#isTableKnown = true;
+        // There is one where drift came during the last takeover: it knows the table as it was.
+        this.#compiler = undefined;
         const found = await applier.takeOver();
         this.#generations ??= new Generations(found, () => this.#generationsInUse());
       }
