@@ -3,11 +3,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NetlinkSocket } from 'nftables-napi';
 import { createLog } from 'sluice-gateway/log.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
+import { UnknownOutcomeError } from 'sluice-gateway/netlink/error.js';
 import { Attributes, readMessages } from 'sluice-gateway/netlink/reader.js';
 import { MessageWriter } from 'sluice-gateway/netlink/writer.js';
 import type { Finding } from 'sluice-gateway/preflight/finding.js';
 import { Preflight, PreflightError, preflight, watchForeign } from 'sluice-gateway/preflight/preflight.js';
-import { type Feature, features } from 'sluice-gateway/preflight/probe.js';
+import { type Feature, features, probeFeatures } from 'sluice-gateway/preflight/probe.js';
 import { expression, Scratch } from 'sluice-gateway/preflight/scratch.js';
 import t, { type Test } from 'tap';
 import { labInterfaces } from '../support/load.js';
@@ -261,4 +262,14 @@ t.test('only changes of chains and rules of others call for another look', async
   t.equal(calls, 2, 'one call for the burst');
   nft('delete table inet other');
   await until('another look after one that failed', () => calls === 4);
+});
+
+t.test('a probe whose answer was lost is made again', async (t) => {
+  let tries = 0;
+  const probe = async () => {
+    if (++tries < 3) throw new UnknownOutcomeError('Cannot tell outcome of probe: answers were lost');
+  };
+  const [finding] = await probeFeatures([{ name: 'lossy', isNeeded: true, from: '', use: '', probe }]);
+  t.match(finding, { name: 'feature.lossy', level: 'ok' });
+  t.equal(tries, 3);
 });
