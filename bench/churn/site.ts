@@ -1,17 +1,16 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { get } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import type { Status } from 'sluice-gateway/admin/answers.js';
 import { printPrefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
 import { bodyDigest, canonicalJson, type Manifest, SNAPSHOT_FORMAT } from 'sluice-gateway/snapshot/format.js';
 import { createLab, type Lab } from 'sluice-test/support/lab.js';
 import { macOf, Namespace } from 'sluice-test/support/namespace.js';
+import { askStatus } from 'sluice-test/support/stage.js';
 import { FrameCounter, FrameSender, writeFrames } from '../wire/wire.js';
 import { LEGS, type Leg, type Traffic } from './packets.js';
 import type { StreamEnd } from './streams.js';
@@ -53,19 +52,6 @@ export interface Ended {
   readonly sent: ByChange;
   readonly received: ByChange;
   readonly streams: readonly StreamEnd[];
-}
-
-/** Undefined while nobody answers. */
-function askStatus(socketPath: string): Promise<Status | undefined> {
-  return new Promise((resolve) => {
-    const asked = get({ socketPath, path: '/status' }, (response) => {
-      text(response).then(
-        (body) => resolve(JSON.parse(body) as Status),
-        () => resolve(undefined),
-      );
-    });
-    asked.on('error', () => resolve(undefined));
-  });
 }
 
 /** The lab with the product's gateway in its middle and traffic through it. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { enforce } from './enforce.js';
 import { Generations } from './generations.js';
 import type { Log } from './log.js';
 import type { Prefix } from './net/prefix.js';
@@ -10,9 +11,7 @@ import {
   type CompiledPolicy,
   Compiler,
   closedPolicy,
-  judged,
   PolicyTooLargeError,
-  programOf,
 } from './policy/compile.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce, RuleNumbers } from './policy/in-force.js';
@@ -197,13 +196,11 @@ export class Reconciler {
 
   #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): Compilation {
     if (snapshot === undefined) return closed;
-    const isNew = this.#compiler === undefined;
     this.#compiler ??= newCompiler();
     const excluded = this.#options.ownAddresses();
     const wasInForce = snapshot === this.#startedWith || snapshot === this.#applied?.snapshot;
     const groups = groupParts(snapshot);
-    const compilation = this.#compiler.compile({ policy, groups, excluded, wasInForce });
-    return isNew ? { ...compilation, effect: ANY_EFFECT } : compilation;
+    return this.#compiler.compile({ policy, groups, excluded, wasInForce });
   }
 
   async #reconcile(): Promise<void> {
@@ -264,31 +261,19 @@ export class Reconciler {
     );
   }
 
-  /** Edits what is in force, or switches to a program; to the next generation only where something may be revoked. */
-  async #apply(
-    policy: PolicyInForce,
-    { compiled, edits, effect }: Compilation,
-  ): Promise<Omit<Applied, 'snapshot'>> {
+  async #apply(policy: PolicyInForce, compilation: Compilation): Promise<Omit<Applied, 'snapshot'>> {
     const { applier, interfaces, onSwitch } = this.#options;
-    const before = this.#applied;
     this.#isProgramWhole = false;
-    if (edits !== undefined && before !== undefined) {
-      if (edits.length > 0) {
-        await applier.edit(edits, effect.revokes ? judged(before.generation) : undefined);
-      }
-      if (edits.length === 0 || !effect.revokes) {
-        onSwitch(before.generation, policy);
-        this.#isProgramWhole = this.#isTableKnown;
-        return { generation: before.generation, policy, compiled };
-      }
-    }
-    const keeps = before !== undefined && !effect.revokes;
-    const generation = keeps ? before.generation : await this.#generations!.next();
-    onSwitch(generation, policy);
-    await applier.apply(programOf(compiled, interfaces, generation));
+    const generation = await enforce(compilation, {
+      applier,
+      interfaces,
+      generation: this.#applied?.generation,
+      nextGeneration: () => this.#generations!.next(),
+      onSwitch: (next) => onSwitch(next, policy),
+    });
     // Not where the table drifted meanwhile.
     this.#isProgramWhole = this.#isTableKnown;
-    return { generation, policy, compiled };
+    return { generation, policy, compiled: compilation.compiled };
   }
 
   /** `at` is when it was said which rules are in force: one may have expired since, while they were applied. */

@@ -1,4 +1,5 @@
 import '../support/own-namespace.js';
+import { FUNCTION, SERVERS, type Side } from '../support/apply-loop.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConntrackTable } from 'sluice-gateway/conntrack/table.js';
 import { createLog } from 'sluice-gateway/log.js';
@@ -33,16 +34,7 @@ const STRIKE_MS_MAX = 10_000;
 const stand = await Stand.create();
 t.teardown(() => stand.close());
 
-const FUNCTION = { 4: '10.0.128.5', 6: 'fd00:a::5' } as const;
-const SERVERS = {
-  both: { 4: '203.0.113.50', 6: '2606:2800::50' },
-  left: { 4: '203.0.113.101', 6: '2606:2800::101' },
-  right: { 4: '203.0.113.102', 6: '2606:2800::102' },
-  neither: { 4: '203.0.113.66', 6: '2606:2800::66' },
-} as const;
 const FAMILIES = [4, 6] as const;
-const SIDES = ['left', 'right'] as const;
-type Side = (typeof SIDES)[number];
 /** What differs between the sides: the rules, so that a program is loaded and switched to, or members alone. */
 type Shape = 'rules' | 'members';
 

@@ -12,7 +12,7 @@ import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import { generationChain, type Program } from 'sluice-gateway/nft/program.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
 import t from 'tap';
-import { policyOf, SIDES, type Side } from '../support/apply-loop.js';
+import { FUNCTION, policyOf, SERVERS, SIDES, type Side } from '../support/apply-loop.js';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { compileAll, labInterfaces } from '../support/load.js';
 import { here } from '../support/namespace.js';
@@ -32,13 +32,6 @@ t.setTimeout(FILE_MS_MAX);
 const stand = await Stand.create();
 t.teardown(() => stand.close());
 
-const FUNCTION = { 4: '10.0.128.5', 6: 'fd00:a::5' } as const;
-const SERVERS = {
-  both: { 4: '203.0.113.50', 6: '2606:2800::50' },
-  left: { 4: '203.0.113.101', 6: '2606:2800::101' },
-  right: { 4: '203.0.113.102', 6: '2606:2800::102' },
-  neither: { 4: '203.0.113.66', 6: '2606:2800::66' },
-} as const;
 const FAMILIES = [4, 6] as const;
 const APPLY_LOOP = new URL('../support/apply-loop.js', import.meta.url).href;
 

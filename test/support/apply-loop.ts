@@ -10,6 +10,15 @@ import { inForce, Loader, type LoadInput, labInterfaces, prefixes, rule } from '
 /** Loading takes several transactions. */
 const FILLER_PREFIXES = 12_000;
 
+/** Who connects, and to whom: what both sides permit, what one does, what none does. */
+export const FUNCTION = { 4: '10.0.128.5', 6: 'fd00:a::5' } as const;
+export const SERVERS = {
+  both: { 4: '203.0.113.50', 6: '2606:2800::50' },
+  left: { 4: '203.0.113.101', 6: '2606:2800::101' },
+  right: { 4: '203.0.113.102', 6: '2606:2800::102' },
+  neither: { 4: '203.0.113.66', 6: '2606:2800::66' },
+} as const;
+
 export const SIDES = ['left', 'right'] as const;
 export type Side = (typeof SIDES)[number];
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { enforce } from 'sluice-gateway/enforce.js';
 import { type Prefix, parsePrefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { Applier } from 'sluice-gateway/nft/apply.js';
@@ -116,22 +117,16 @@ export class Loader {
    */
   async change({ interfaces = labInterfaces, ...input }: LoadInput): Promise<ChangeKind> {
     const compilation = this.#compile(input);
-    const { compiled, edits, effect } = compilation;
-    const isKnown = this.program !== undefined;
-    let kind: ChangeKind = 'applied';
-    if (edits !== undefined && isKnown) {
-      kind = edits.length === 0 ? 'nothing' : 'edited';
-      if (edits.length > 0) {
-        await this.applier.edit(edits, effect.revokes ? judged(this.generation) : undefined);
-      }
-      if (edits.length === 0 || !effect.revokes) {
-        this.program = programOf(compiled, interfaces, this.generation);
-        return kind;
-      }
-    }
-    if (!isKnown || effect.revokes) this.generation++;
-    await this.#apply(compilation, interfaces, this.generation);
-    return kind;
+    this.generation = await enforce(compilation, {
+      applier: this.applier,
+      interfaces,
+      generation: this.program === undefined ? undefined : this.generation,
+      nextGeneration: async () => this.generation + 1,
+      onSwitch: () => {},
+    });
+    this.program = programOf(compilation.compiled, interfaces, this.generation);
+    if (compilation.edits === undefined) return 'applied';
+    return compilation.edits.length === 0 ? 'nothing' : 'edited';
   }
 
   close(): void {

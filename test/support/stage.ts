@@ -46,8 +46,8 @@ export interface Stream {
   readonly hasEnded: boolean;
 }
 
-/** Undefined while nobody answers. */
-function askStatus(socketPath: string): Promise<Status | undefined> {
+/** What a gateway's admin socket says of it; undefined while nobody answers. */
+export function askStatus(socketPath: string): Promise<Status | undefined> {
   return new Promise((resolve) => {
     const asked = get({ socketPath, path: '/status' }, (response) => {
       text(response).then(

@@ -7,8 +7,8 @@ import type { KeyType, NftMap } from './program.js';
 
 /** `enum nft_set_flags`, `enum nft_set_elem_flags`. */
 export const NFT_SET_INTERVAL = 0x4;
-const NFT_SET_MAP = 0x8;
-const NFT_SET_OBJECT = 0x40;
+export const NFT_SET_MAP = 0x8;
+export const NFT_SET_OBJECT = 0x40;
 export const NFT_SET_ELEM_INTERVAL_END = 1;
 
 /** Byte orders as nft numbers them. */
@@ -33,7 +33,7 @@ export const KEY_TYPES: Readonly<Record<KeyType, TypeOfKey>> = {
 };
 export const NUMBER_BYTES = 4;
 /** `NFT_DATA_VERDICT`. */
-const VERDICT_TYPE = 0xffffff00;
+export const VERDICT_TYPE = 0xffffff00;
 /** `NFT_OBJECT_COUNTER`, `NFT_OBJECT_LIMIT`. */
 export const OBJECT_COUNTER = 1;
 export const OBJECT_LIMIT = 4;

@@ -87,6 +87,7 @@ export interface Compilation {
   readonly compiled: CompiledPolicy;
   /** Where given, these make the program of the compilation before into this one; none, if it is the same. */
   readonly edits: readonly MapEdit[] | undefined;
+  /** Of a compiler's first compilation: any. */
   readonly effect: Effect;
 }
 

@@ -46,6 +46,30 @@ function large(sourceSets: readonly number[], destinationSets: readonly number[]
   return { groups, rules };
 }
 
+/** Lists of two rules each: for each pair of these rules an address, and all of them from each of two sources. */
+function manyLists(rulesOfOne: number) {
+  const groups = new Map<string, Prefix[]>([
+    ['s0', prefixes('10.0.0.0/32')],
+    ['s1', prefixes('10.0.0.1/32')],
+  ]);
+  const numbers = Array.from({ length: rulesOfOne }, (_, number) => number);
+  for (const number of numbers) groups.set(`d${number}`, []);
+  let value = 1n << 28n;
+  for (const a of numbers) {
+    for (const b of numbers.slice(a + 1)) {
+      for (const number of [a, b]) groups.get(`d${number}`)!.push({ family: 4, value, length: 32 });
+      value++;
+    }
+  }
+  const rules = ['s0', 's1'].flatMap((source) =>
+    numbers.map((number) => {
+      const portRanges = [{ lo: 1 + number, hi: 1 + number }];
+      return rule(`${source} ${number}`, source, `d${number}`, { protocol: 'TCP', portRanges });
+    }),
+  );
+  return { groups, rules };
+}
+
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 const over = (limit: string, found: number) => ({ name: 'PolicyTooLargeError', limit, found });
 
@@ -66,6 +90,8 @@ t.test('limits are refused by name', (t) => {
   t.match(refusal(upTo(65_536), [1]), over('classesMax', 65_537));
   t.match(refusal([1], upTo(65_536)), over('classesMax', 65_537));
   t.match(refusal(upTo(4_000), upTo(4_000)), over('pairsMax', 4_001 ** 2));
+  const { groups, rules } = manyLists(258);
+  t.match(compiler(groups)(...rules), over('listsMax', 2 * ((258 * 257) / 2) + 1));
   const many = Array.from({ length: 16_384 }, (_, index) => rule(`rule ${index}`, 'a', 'a'));
   t.match(compiler(new Map([['a', prefixes('10.0.0.0/8')]]))(...many), over('rulesMax', 16_384));
   t.end();

@@ -104,15 +104,7 @@ function wholesOf(part: readonly Prefix[]): Readonly<Record<Family, boolean>> {
   return found;
 }
 
-const universals = new WeakMap<readonly (readonly Prefix[])[], boolean>();
-
 /** Whether a group holds every address but the gateway's own. */
-function isUniversal(parts: readonly (readonly Prefix[])[] | undefined): boolean {
-  if (parts === undefined) return false;
-  let found = universals.get(parts);
-  if (found === undefined) {
-    found = parts.some((part) => wholesOf(part)[4]) && parts.some((part) => wholesOf(part)[6]);
-    universals.set(parts, found);
-  }
-  return found;
+function isUniversal(parts: readonly (readonly Prefix[])[] = []): boolean {
+  return parts.some((part) => wholesOf(part)[4]) && parts.some((part) => wholesOf(part)[6]);
 }

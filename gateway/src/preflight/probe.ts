@@ -7,6 +7,7 @@ import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeBind } from '../nflog/encode.js';
 import { NFT_MSG } from '../nft/batch.js';
+import { NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_OBJECT, OBJECT_COUNTER, OBJECT_LIMIT } from '../nft/set.js';
 import { accept, counter, match, type Rule } from '../nft/statement.js';
 import { encodeDumpRules } from '../route/rule.js';
 import type { Finding } from './finding.js';
@@ -47,9 +48,9 @@ const CT_GET_STATS = (1 << 8) | 5;
 const SCRATCH_LOG_GROUP = 0xfffe;
 const REG_1 = 1;
 
-const MARKS: s.ScratchSet = { name: 'marks', flags: s.SET_F_MAP | s.SET_F_INTERVAL, data: 'mark' };
-const VERDICTS: s.ScratchSet = { name: 'verdicts', flags: s.SET_F_MAP, data: 'verdict' };
-const OBJECTS: s.ScratchSet = { name: 'objects', flags: s.SET_F_OBJECT, data: { object: s.OBJECT_COUNTER } };
+const MARKS: s.ScratchSet = { name: 'marks', flags: NFT_SET_MAP | NFT_SET_INTERVAL, data: 'mark' };
+const VERDICTS: s.ScratchSet = { name: 'verdicts', flags: NFT_SET_MAP, data: 'verdict' };
+const OBJECTS: s.ScratchSet = { name: 'objects', flags: NFT_SET_OBJECT, data: { object: OBJECT_COUNTER } };
 
 /** Rules in a chain of a hook, tried in the words of the program. */
 const rules =
@@ -81,7 +82,7 @@ const dynamic =
   (name: string, setFlags: number, data: (writer: MessageWriter) => void) =>
   ({ netfilter }: Sockets) =>
     new s.Scratch()
-      .set({ name: 'dynamic', flags: s.SET_F_EVAL | setFlags })
+      .set({ name: 'dynamic', flags: s.NFT_SET_EVAL | setFlags })
       .chain('chain')
       .rule('chain', (writer) => {
         s.expression(writer, 'ct', () =>
@@ -100,7 +101,7 @@ const dynamic =
 /** `NFTA_OBJREF_SET_SREG` 3, `SET_NAME` 4: `counter name ip saddr map @objects`. */
 async function probeObjectMap({ netfilter }: Sockets): Promise<void> {
   await new s.Scratch()
-    .object('object', s.OBJECT_COUNTER, () => {})
+    .object('object', OBJECT_COUNTER, () => {})
     .set(OBJECTS)
     .element(OBJECTS)
     .chain('chain')
@@ -195,7 +196,7 @@ function programFeatures({ snat }: Needs): Feature[] {
       'counts of decisions and drops',
       ({ netfilter }) =>
         new s.Scratch()
-          .object('object', s.OBJECT_COUNTER, () => {})
+          .object('object', OBJECT_COUNTER, () => {})
           .chain('chain')
           .rule('chain', [counter('object')])
           .commit(netfilter),
@@ -285,14 +286,14 @@ const OPTIONAL: readonly Feature[] = [
     isNeeded: false,
     from: 'CONFIG_NFT_LIMIT, module nft_limit',
     use: 'a rate that several rules share',
-    probe: ({ netfilter }) => new s.Scratch().object('object', s.OBJECT_LIMIT, limitData).commit(netfilter),
+    probe: ({ netfilter }) => new s.Scratch().object('object', OBJECT_LIMIT, limitData).commit(netfilter),
   },
   {
     name: 'dynamic_limit',
     isNeeded: false,
     from: 'CONFIG_NFT_LIMIT, module nft_limit',
     use: 'a rate for each address',
-    probe: dynamic('limit', s.SET_F_TIMEOUT, limitData),
+    probe: dynamic('limit', s.NFT_SET_TIMEOUT, limitData),
   },
   {
     name: 'dynamic_connlimit',

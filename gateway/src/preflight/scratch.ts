@@ -5,6 +5,7 @@ import { MessageWriter } from '../netlink/writer.js';
 import { NFPROTO_INET, NFT_MSG } from '../nft/batch.js';
 import { encodeRule } from '../nft/encode.js';
 import { encodeValueData, encodeVerdictData } from '../nft/expressions.js';
+import { KEY_TYPES, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, VERDICT_TYPE } from '../nft/set.js';
 import type { Rule } from '../nft/statement.js';
 
 /** In it kernel features are tried. Nothing of it outlives the transaction that made it. */
@@ -22,23 +23,9 @@ export const TABLE_F_OWNER = 0x2;
 /** From Linux 6.9. */
 export const TABLE_F_PERSIST = 0x4;
 
-/** `enum nft_set_flags`. */
-export const SET_F_INTERVAL = 0x4;
-export const SET_F_MAP = 0x8;
-export const SET_F_TIMEOUT = 0x10;
-export const SET_F_EVAL = 0x20;
-export const SET_F_OBJECT = 0x40;
-
-/** `NFT_OBJECT_COUNTER`, `NFT_OBJECT_LIMIT`. */
-export const OBJECT_COUNTER = 1;
-export const OBJECT_LIMIT = 4;
-
-/** nft's own numbers for types, which the kernel only keeps. */
-const TYPE_IPV4_ADDR = 7;
-const TYPE_MARK = 19;
-/** `NFT_DATA_VERDICT`. */
-const TYPE_VERDICT = 0xffffff00;
-const SET_ELEM_INTERVAL_END = 1;
+/** More of `enum nft_set_flags`, which the program's own sets don't have. */
+export const NFT_SET_TIMEOUT = 0x10;
+export const NFT_SET_EVAL = 0x20;
 
 export interface ScratchBase {
   readonly type: 'filter' | 'nat';
@@ -126,9 +113,9 @@ export class Scratch {
     const echoed = echo ? NLM_F_ECHO : 0;
     return this.message(`add set "${name}"`, NFT_MSG.newSet, NLM_F_CREATE | echoed, (writer) => {
       writer.attributeString(2, name).attributeU32be(3, flags);
-      writer.attributeU32be(4, TYPE_IPV4_ADDR).attributeU32be(5, 4);
-      if (data === 'mark') writer.attributeU32be(6, TYPE_MARK).attributeU32be(7, 4);
-      else if (data === 'verdict') writer.attributeU32be(6, TYPE_VERDICT).attributeU32be(7, 0);
+      writer.attributeU32be(4, KEY_TYPES.ipv4_addr.id).attributeU32be(5, 4);
+      if (data === 'mark') writer.attributeU32be(6, KEY_TYPES.mark.id).attributeU32be(7, 4);
+      else if (data === 'verdict') writer.attributeU32be(6, VERDICT_TYPE).attributeU32be(7, 0);
       else if (data !== undefined) writer.attributeU32be(15, data.object);
       writer.nest(9, () => writer.attributeU32be(1, 16)).attributeU32be(10, id);
     });
@@ -145,9 +132,9 @@ export class Scratch {
           else if (data === 'verdict') encodeVerdictData(writer, 2, { kind: 'drop' });
           else if (data !== undefined) writer.attributeString(9, 'object');
         });
-        if ((flags & SET_F_INTERVAL) === 0) return;
+        if ((flags & NFT_SET_INTERVAL) === 0) return;
         writer.nest(1, () => {
-          writer.attributeU32be(3, SET_ELEM_INTERVAL_END);
+          writer.attributeU32be(3, NFT_SET_ELEM_INTERVAL_END);
           encodeValueData(writer, 1, Uint8Array.of(192, 0, 3, 0));
         });
       });
