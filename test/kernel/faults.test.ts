@@ -1,5 +1,4 @@
 import '../support/own-namespace.js';
-import { FUNCTION, SERVERS, type Side } from '../support/apply-loop.js';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConntrackTable } from 'sluice-gateway/conntrack/table.js';
 import { createLog } from 'sluice-gateway/log.js';
@@ -13,6 +12,7 @@ import { programOf } from 'sluice-gateway/policy/compile.js';
 import { Reconciler } from 'sluice-gateway/reconcile.js';
 import type { Snapshot } from 'sluice-gateway/snapshot/read.js';
 import t from 'tap';
+import { FUNCTION, SERVERS, type Side } from '../support/apply-loop.js';
 import { type Fault, FaultyConnection, STAGES, type Stage } from '../support/faulty.js';
 import { TCP } from '../support/frames.js';
 import { labInterfaces, prefixes, rule } from '../support/load.js';
