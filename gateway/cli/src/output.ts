@@ -31,3 +31,25 @@ export function sayTable(head: readonly string[], rows: readonly (readonly strin
     );
   }
 }
+
+/** Says a value as JSON where that was asked for, else in words. */
+export function show<T>(options: { readonly json?: boolean }, value: T, text: (value: T) => void): void {
+  if (options.json === true) sayJson(value);
+  else text(value);
+}
+
+export const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? '' : 's'}`;
+
+/** The width that every human form fits. */
+export const COLUMNS_MAX = 100;
+
+/** The text in lines that fit, cut at spaces; a longer word keeps a line of its own. */
+export function wrap(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= columns) lines[lines.length - 1] += ` ${word}`;
+    else lines.push(word);
+  }
+  return lines;
+}

@@ -1,0 +1,51 @@
+import type { Command } from 'commander';
+import type { Status } from 'sluice-gateway/admin/answers.js';
+import { ask } from '../ask.js';
+import { config, json, type Options, socket, socketOf } from '../options.js';
+import { EXIT, plural, say, show } from '../output.js';
+
+const AGES = [
+  [86_400, 'day'],
+  [3_600, 'hour'],
+  [60, 'minute'],
+  [1, 'second'],
+] as const;
+
+/** How long ago a time was, in its largest unit. */
+function age(time: string): string {
+  const seconds = Math.max(0, (Date.now() - Date.parse(time)) / 1_000);
+  const [unitSeconds, word] = AGES.find(([unit]) => seconds >= unit) ?? AGES.at(-1)!;
+  return plural(Math.floor(seconds / unitSeconds), word);
+}
+
+function showStatus(status: Status): void {
+  say(`${status.gateway}: ${status.ready ? 'ready' : 'NOT READY'}, ${status.reason}`);
+  say(
+    `  generation ${status.generation ?? '-'}, revision ${status.revision.applied ?? '-'} of ${status.revision.wanted ?? '-'}`,
+  );
+  say(
+    `  ${plural(status.rules, 'rule')}, ${plural(status.groups, 'group')}, ${plural(status.functions, 'function')}`,
+  );
+  for (const { accountId, region, refreshedAt, error } of status.scopes) {
+    const asOf = refreshedAt === undefined ? 'never read' : `as of ${refreshedAt} (${age(refreshedAt)} ago)`;
+    say(`  AWS ${accountId} ${region}: ${asOf}${error === undefined ? '' : `, ${error}`}`);
+  }
+  const dropped = Object.entries(status.dropped).map(([reason, count]) => `${reason} ${count}`);
+  say(`  packets dropped: ${dropped.join(', ')}`);
+  for (const warning of status.warnings) say(`  warning: ${warning}`);
+}
+
+/** Adds `sluice status`. */
+export function addStatus(program: Command): void {
+  program
+    .command('status')
+    .description('say what is in force, and whether it is what is wanted')
+    .addOption(config())
+    .addOption(socket())
+    .addOption(json())
+    .action(async (options: Options) => {
+      const status = await ask<Status>(socketOf(options), '/status');
+      show(options, status, showStatus);
+      if (!status.ready) process.exitCode = EXIT.found;
+    });
+}
