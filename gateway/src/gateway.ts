@@ -1,5 +1,5 @@
 import { chmod, mkdir } from 'node:fs/promises';
-import { networkInterfaces } from 'node:os';
+
 import { join } from 'node:path';
 import { RecentFlows, type Status } from './admin/answers.js';
 import { type AdminServer, serveAdmin } from './admin/server.js';
@@ -11,16 +11,16 @@ import { CONNECTIONS_MAX, FlowAssembler } from './flows/assemble.js';
 import type { FlowSink } from './flows/queue.js';
 import type { FlowRecord } from './flows/record.js';
 import { openSink } from './flows/sink.js';
+import { Crowd } from './live/crowd.js';
 import { Judge } from './live/judge.js';
 import { speaker } from './live/reset.js';
 import { type InForce, Revoker } from './live/revoker.js';
 import type { Log } from './log.js';
-import { Matcher } from './matcher/matcher.js';
+import { buildMatcher, ownAddresses } from './matcher/of-snapshot.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { type MetricsServer, parseListen, serveMetrics } from './metrics/server.js';
-import { parseAddress, readAddress } from './net/address.js';
-import { BITS } from './net/family.js';
-import { type Prefix, parsePrefix } from './net/prefix.js';
+import { parseAddress } from './net/address.js';
+
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
@@ -28,6 +28,7 @@ import { listenNflog } from './nflog/listen.js';
 import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
+import { crowdedSets, UNLIMITED_COUNTER } from './policy/fairness.js';
 import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
 import { ruleObjects } from './policy/rule-content.js';
 import { Preflight } from './preflight/preflight.js';
@@ -47,6 +48,7 @@ export function interfacesOf({ gateway }: Config): GatewayInterfaces {
     lambda: gateway.lambdaInterfaces,
     egress: gateway.egressInterfaces,
     inputIcmp: gateway.input.icmp,
+    newConnectionsPerSecondMax: gateway.fairness.newConnectionsPerSecondMax,
     ...(snat !== undefined && {
       snat: {
         interfaces: snat.interfaces,
@@ -54,25 +56,6 @@ export function interfacesOf({ gateway }: Config): GatewayInterfaces {
       },
     }),
   };
-}
-
-/** The addresses of this machine, which no group has as members. */
-function ownAddresses(): Prefix[] {
-  return Object.values(networkInterfaces()).flatMap((addresses = []) =>
-    addresses.flatMap(({ address }) => {
-      const own = readAddress(address);
-      return own === undefined ? [] : [{ ...own, length: BITS[own.family] }];
-    }),
-  );
-}
-
-function buildMatcher(snapshot: Snapshot | undefined): Matcher {
-  const functions = (snapshot?.inventory.functions ?? []).map((one) => ({
-    ...one,
-    prefixes: one.prefixes.map(parsePrefix),
-  }));
-  const groups = (snapshot?.groups ?? []).map(({ name, parts }) => ({ name, prefixes: parts.flat() }));
-  return Matcher.build({ groups, functions, excluded: ownAddresses() });
 }
 
 /** Enforces the newest snapshot and tells what happens: everything between the snapshot folder and the kernel. */
@@ -92,6 +75,7 @@ export class Gateway {
   readonly #conntrack = new ConntrackTable(this.#tracking);
   readonly #interfaces: readonly string[];
   readonly #revoker: Revoker;
+  readonly #crowd: Crowd;
   readonly #guard: Guard;
   readonly #reconciler: Reconciler;
   readonly #keeper: SnapshotKeeper;
@@ -117,6 +101,12 @@ export class Gateway {
       onSwept: (entry, decision) => this.#write(this.#assembler.revoked(entry, decision)),
       log,
     });
+    this.#crowd = new Crowd({
+      connectionsMax: config.gateway.fairness.connectionsMax,
+      holdBack: (sources) => this.#kernel.fillSets(crowdedSets(sources)),
+      log,
+    });
+    this.#closers.push(() => this.#crowd.stop());
     this.#interfaces = [...lambdaInterfaces, ...egressInterfaces];
     this.#guard = new Guard(this.#routing, this.#interfaces);
     this.#reconciler = new Reconciler({
@@ -177,10 +167,7 @@ export class Gateway {
       this.#log.warn('no snapshot is known yet: everything is dropped until one comes');
     else this.#metrics.revision('wanted', lastGood.revision);
     await this.#reconciler.start(lastGood);
-    // What was there before is known from now on, so that its end can be attributed.
-    await this.#conntrack.forEach((entry) => {
-      this.#onConnection({ ...entry, kind: 'update' });
-    });
+    await this.#takeStock();
     await enableForwarding(this.#interfaces);
     this.#exportMetrics();
     await this.#serve();
@@ -213,6 +200,7 @@ export class Gateway {
       this.#matched = snapshot;
     }
     this.#metrics.applied(seconds);
+    this.#crowd.tell();
     if (snapshot === undefined) return;
     this.#metrics.revision('applied', snapshot.revision);
     const level = generation === this.#told ? 'debug' : 'info';
@@ -244,7 +232,19 @@ export class Gateway {
     }
   }
 
+  /** What is there already is known from now on, so that its end can be attributed, and counted. */
+  async #takeStock(): Promise<void> {
+    this.#crowd.recount();
+    await this.#conntrack.forEach((entry) => {
+      this.#crowd.opened(entry);
+      this.#write(this.#assembler.conntrack({ ...entry, kind: 'update' }));
+    });
+    this.#crowd.recounted();
+  }
+
   #onConnection(event: ConntrackEvent): void {
+    if (event.kind === 'new') this.#crowd.opened(event);
+    else if (event.kind === 'destroy') this.#crowd.closed(event);
     this.#write(this.#assembler.conntrack(event));
   }
 
@@ -320,6 +320,8 @@ export class Gateway {
     metrics.dropped(async () =>
       Object.entries(await this.#dropped()).map(([reason, count]) => ({ reason, count })),
     );
+    metrics.sourcesHeldBack(async () => [this.#crowd.size]);
+    metrics.unlimited(async () => [(await this.#kernel.counters()).get(UNLIMITED_COUNTER)?.packets ?? 0n]);
     metrics.inventoryAge(async () =>
       (snapshot()?.inventory.scopes ?? []).flatMap(({ accountId, region, refreshedAt }) =>
         refreshedAt === undefined

@@ -93,7 +93,7 @@ t.test('pitfall 5: the top of the address space, and all of it, load and list as
   }
 });
 
-t.test('pitfalls 13, 14, 15 and 18: what our table never has', async (t) => {
+t.test('pitfalls 13, 14, 15 and 18: what sets of policy never have', async (t) => {
   for (const { policy, groups } of cases.slice(0, 10)) {
     await loader.load({ policy: policyInForce(policy, new Date()), groups, epoch: JSON.stringify(policy) });
     const text = listed();

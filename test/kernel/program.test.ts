@@ -40,6 +40,7 @@ const masquerading = {
 const translating = {
   ...labInterfaces,
   snat: { interfaces: ['wan0', 'dc0'], to: parseAddress('198.18.0.1') },
+  newConnectionsPerSecondMax: 5_000,
 };
 const translating6 = { ...labInterfaces, snat: { interfaces: ['wan0'], to: parseAddress('fd00:f::1') } };
 const everyInterfaces = [labInterfaces, masquerading, translating, translating6];

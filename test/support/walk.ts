@@ -158,10 +158,15 @@ class Walk {
         packet.priority = data;
         return 'next';
       }
-      case 'matchInSet': {
+      case 'matchMaskedInSet': {
         const key = BigInt((Number(packet.field(statement.field)) & statement.mask) >>> 0);
         return when([...this.#maps.get(statement.set)!.elements].some(({ first }) => first === key));
       }
+      // Live sets: no source of a walk has many connections.
+      case 'matchInSet':
+      case 'matchNotInSet':
+      case 'matchOverRate':
+        return 'break';
       case 'maskMark':
         packet.mark = ((packet.mark & statement.mask) | statement.value) >>> 0;
         return 'next';

@@ -34,6 +34,13 @@ const configSchema = z.strictObject({
       })
       .optional(),
     input: z.strictObject({ icmp: z.boolean().default(false) }).prefault({}),
+    /** Of each source address, which stands for the functions behind one interface: Lambda gives it 65,000 ports. */
+    fairness: z
+      .strictObject({
+        connectionsMax: z.int().min(1).max(100_000_000).default(65_000),
+        newConnectionsPerSecondMax: z.int().min(1).max(1_000_000).default(10_000),
+      })
+      .prefault({}),
   }),
   policy: z.strictObject({ path }),
   inventory: z

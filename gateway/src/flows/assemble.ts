@@ -1,7 +1,7 @@
 import type { ConntrackEvent, Connection as Entry } from '../conntrack/decode.js';
 import type { Tuple } from '../conntrack/tuple.js';
 import type { NflogPacket } from '../nflog/decode.js';
-import { decodeMark } from '../nft/mark.js';
+import { decodeMark, isJudged } from '../nft/mark.js';
 import { LOG_REASONS, type LogReason } from '../policy/fixed-chains.js';
 import { type Attributor, attributeDestination, attributeSource, claimedSource } from './attribute.js';
 import { type Connection, ConnectionTable } from './connections.js';
@@ -38,7 +38,6 @@ type Verdict = NonNullable<FlowRecord['verdict']>;
 const isLogReason = (text: string): text is LogReason => (LOG_REASONS as readonly string[]).includes(text);
 
 /** Whether our program gave this mark to a connection or packet. Others are none of our business. */
-const isJudged = (mark: number) => decodeMark(mark).generation !== 0;
 
 const connectionFields = ({ start, src, dst, original }: Connection): Partial<FlowRecord> => ({
   ...(start !== undefined && { start }),
@@ -104,6 +103,7 @@ export class FlowAssembler {
       case 'unclassified':
       case 'invalid':
       case 'spoofed':
+      case 'limited':
         return this.#dropped(packet, prefix);
       default:
         return prefix satisfies never;
@@ -262,7 +262,7 @@ export class FlowAssembler {
     });
   }
 
-  #dropped(packet: NflogPacket, reason: 'unclassified' | 'invalid' | 'spoofed'): FlowRecord {
+  #dropped(packet: NflogPacket, reason: 'unclassified' | 'invalid' | 'spoofed' | 'limited'): FlowRecord {
     const { tuple, conntrack } = packet;
     return this.#record('deny', this.#packetTime(packet), {
       verdict: 'DENY',

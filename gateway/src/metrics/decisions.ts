@@ -38,5 +38,23 @@ export function decisionMetrics(families: Families) {
       merge: 'sum',
       of: ({ reason, count }: DroppedCount) => ({ labels: { reason }, value: Number(count) }),
     }),
+    /** Asked at scrape. */
+    sourcesHeldBack: pulled(families, {
+      name: 'sluice_sources_held_back',
+      help: 'Source addresses that may open no connections until some of theirs end',
+      labels: [],
+      kind: 'gauge',
+      merge: 'sum',
+      of: (count: number) => ({ labels: {}, value: count }),
+    }),
+    /** Asked at scrape: the kernel's counter. */
+    unlimited: pulled(families, {
+      name: 'sluice_unlimited_connections_total',
+      help: 'New connections that passed without a look at their rate, since too many sources are active',
+      labels: [],
+      kind: 'counter',
+      merge: 'sum',
+      of: (count: number | bigint) => ({ labels: {}, value: Number(count) }),
+    }),
   };
 }

@@ -48,7 +48,7 @@ function contentOf(program: Program): TableContent {
   const chains = [...program.fixed, ...program.chains, generationChain(program.generation)];
   return {
     chains: new Set(chains.map(({ name }) => name)),
-    maps: new Set(program.maps.map(({ name }) => name)),
+    maps: new Set([...program.maps, ...program.liveSets].map(({ name }) => name)),
     counters: new Set(program.counters),
     limits: new Set(program.limits.map(({ name }) => name)),
   };
@@ -82,6 +82,7 @@ function* loadBatches(
   for (const chain of program.fixed) if (chain.base === undefined) batch.addChain(chain);
   for (const chain of chains) batch.addChain(chain);
   for (const map of maps) batch.addMap(map);
+  for (const set of program.liveSets) if (!present.maps.has(set.name)) batch.addLiveSet(set);
   for (const chain of chains) {
     if (emptied.has(chain.name)) batch.flushChain(chain.name);
     batch.addRules(chain);

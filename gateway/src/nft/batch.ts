@@ -1,11 +1,12 @@
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeRule } from './encode.js';
-import { encodeValueData, encodeVerdictData } from './expressions.js';
+import { encodeValueData, encodeVerdictData, limitData } from './expressions.js';
 import { Intervals } from './intervals.js';
 import {
   type BaseChain,
   type Chain,
   type ElementData,
+  type LiveSet,
   type MapElement,
   type NamedLimit,
   type NftMap,
@@ -19,9 +20,12 @@ import {
   KEY_TYPES,
   keyBytes,
   keyMax,
+  keyOrderData,
   type MapShape,
   NFT_SET_ELEM_INTERVAL_END,
+  NFT_SET_EVAL,
   NFT_SET_INTERVAL,
+  NFT_SET_TIMEOUT,
   OBJECT_COUNTER,
   OBJECT_LIMIT,
   START_KEY_OFFSET,
@@ -190,6 +194,30 @@ export class Batch {
     });
   }
 
+  /** `NFTA_SET_DESC` 9 with `NFTA_SET_DESC_SIZE` 1, `NFTA_SET_TIMEOUT` 11 in milliseconds. */
+  addLiveSet({ name, key, elementsMax, idleSeconds }: LiveSet): this {
+    const id = ++this.#setId;
+    const { id: type, bytes, order } = KEY_TYPES[key];
+    return this.#message(`add set "${name}"`, NFT_MSG.newSet, NLM_F_CREATE, (writer) => {
+      writer
+        .attributeString(1, TABLE)
+        .attributeString(2, name)
+        .attributeU32be(3, idleSeconds === undefined ? 0 : NFT_SET_TIMEOUT | NFT_SET_EVAL)
+        .attributeU32be(4, type)
+        .attributeU32be(5, bytes);
+      if (idleSeconds !== undefined) writer.attributeU64be(11, BigInt(idleSeconds) * 1_000n);
+      writer.attributeU32be(10, id).attributeBytes(13, keyOrderData(order));
+      writer.nest(9, () => writer.attributeU32be(1, elementsMax));
+    });
+  }
+
+  /** Deletes all elements of a set. */
+  flushSet(name: string): this {
+    return this.#message(`flush set "${name}"`, NFT_MSG.delSetElem, 0, (writer) =>
+      writer.attributeString(1, TABLE).attributeString(2, name),
+    );
+  }
+
   #element(map: MapShape, key: bigint, data: ElementData, flags: number): void {
     const writer = this.#writer;
     writer.nest(1, () => {
@@ -302,14 +330,7 @@ export class Batch {
         .attributeString(1, TABLE)
         .attributeString(2, name)
         .attributeU32be(3, OBJECT_LIMIT)
-        .nest(4, () =>
-          writer
-            .attributeU64be(1, BigInt(perSecond))
-            .attributeU64be(2, 1n)
-            .attributeU32be(3, burstPackets)
-            .attributeU32be(4, 0)
-            .attributeU32be(5, 0),
-        ),
+        .nest(4, () => limitData(writer, perSecond, burstPackets)),
     );
   }
 

@@ -151,10 +151,22 @@ const ENCODE: {
     to.lookup(map, REG_1);
     to.setMeta(META_PRIORITY);
   },
-  matchInSet: (to, { field, mask, set }) => {
+  matchMaskedInSet: (to, { field, mask, set }) => {
     LOAD[field](to);
     to.bitwise(hostU32(mask), hostU32(0));
     to.lookup(set);
+  },
+  matchInSet: (to, { field, set }) => {
+    LOAD[field](to);
+    to.lookup(set);
+  },
+  matchNotInSet: (to, { field, set }) => {
+    LOAD[field](to);
+    to.lookupMissing(set);
+  },
+  matchOverRate: (to, { field, set, perSecond, burstPackets }) => {
+    LOAD[field](to);
+    to.updateLimit(set, perSecond, burstPackets);
   },
   orMark: (to, { value }) => {
     to.meta(META_MARK);

@@ -61,6 +61,19 @@ export function encodeValueData(writer: MessageWriter, type: number, value: Uint
   writer.nest(type, () => writer.attributeBytes(NFTA_DATA_VALUE, value));
 }
 
+/** `NFT_LIMIT_F_INV`: goes on where the limit is exceeded, not below it. */
+const LIMIT_OVER = 1;
+
+/** `NFTA_LIMIT_RATE` 1, `UNIT` 2 (seconds), `BURST` 3, `TYPE` 4 (packets), `FLAGS` 5. */
+export function limitData(writer: MessageWriter, perSecond: number, burst: number, flags = 0): void {
+  writer
+    .attributeU64be(1, BigInt(perSecond))
+    .attributeU64be(2, 1n)
+    .attributeU32be(3, burst)
+    .attributeU32be(4, 0)
+    .attributeU32be(5, flags);
+}
+
 /** Writes kernel expressions, one method each, with the attribute numbers of nf_tables.h. */
 export class Expressions {
   readonly #writer: MessageWriter;
@@ -164,6 +177,30 @@ export class Expressions {
     });
   }
 
+  /** `NFTA_LOOKUP_FLAGS` 5 (`NFT_LOOKUP_F_INV` 1): goes on where the set has no such key. */
+  lookupMissing(set: string): void {
+    this.#expression('lookup', (writer) =>
+      writer.attributeString(1, set).attributeU32be(2, REG_1).attributeU32be(5, 1),
+    );
+  }
+
+  /**
+   * `NFTA_DYNSET_SET_NAME` 1, `OP` 3 (`NFT_DYNSET_OP_UPDATE` 1), `SREG_KEY` 4, `EXPR` 7: a limit for each key, which
+   * goes on where it is exceeded.
+   */
+  updateLimit(set: string, perSecond: number, burst: number): void {
+    this.#expression('dynset', (writer) =>
+      writer
+        .attributeString(1, set)
+        .attributeU32be(3, 1)
+        .attributeU32be(4, REG_1)
+        .nest(7, () => {
+          writer.attributeString(NFTA_EXPR_NAME, 'limit');
+          writer.nest(NFTA_EXPR_DATA, () => limitData(writer, perSecond, burst, LIMIT_OVER));
+        }),
+    );
+  }
+
   /** `NFTA_OBJREF_SET_SREG` 3, `SET_NAME` 4. */
   objectFromMap(map: string): void {
     this.#expression('objref', (writer) => writer.attributeU32be(3, REG_1).attributeString(4, map));
@@ -189,16 +226,8 @@ export class Expressions {
     this.#expression('objref', (writer) => writer.attributeU32be(1, 1).attributeString(2, name));
   }
 
-  /** `NFTA_LIMIT_RATE` 1, `UNIT` 2 (seconds), `BURST` 3, `TYPE` 4 (packets), `FLAGS` 5. */
   limit(perSecond: number, burst: number): void {
-    this.#expression('limit', (writer) =>
-      writer
-        .attributeU64be(1, BigInt(perSecond))
-        .attributeU64be(2, 1n)
-        .attributeU32be(3, burst)
-        .attributeU32be(4, 0)
-        .attributeU32be(5, 0),
-    );
+    this.#expression('limit', (writer) => limitData(writer, perSecond, burst));
   }
 
   /** `NFTA_LOG_GROUP` 1, `PREFIX` 2, `SNAPLEN` 3. */

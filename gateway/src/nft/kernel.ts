@@ -2,8 +2,8 @@ import type { NetlinkConnection } from '../netlink/connection.js';
 import { isInterrupted, isNotFound } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { type Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
-import { TABLE } from './program.js';
+import { Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
+import { type KeySet, TABLE } from './program.js';
 import { OBJECT_COUNTER, OBJECT_LIMIT } from './set.js';
 
 const NLM_F_REQUEST = 0x1;
@@ -66,6 +66,13 @@ export class NftKernel {
       lastSequence,
       operation: (sequence) => operations[sequence] ?? 'commit batch',
     });
+  }
+
+  /** Makes these the only elements of the sets, each of which is there. */
+  async fillSets(sets: readonly KeySet[]): Promise<void> {
+    const batch = new Batch();
+    for (const set of sets) batch.flushSet(set.name).addSomeElements(set, set.elements);
+    await this.commit(batch);
   }
 
   /** Lists our table's objects; again and again where they change meanwhile. */

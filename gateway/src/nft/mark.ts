@@ -66,6 +66,9 @@ export function encodeMark({ generation, rule }: Mark): number {
   return ((generation << RULE_BITS) | rule) >>> 0;
 }
 
+/** Whether the mark of a connection, or of a logged packet, is one of ours: 0 is no generation. */
+export const isJudged = (mark: number) => (mark & GENERATION_MASK) !== 0;
+
 export function decodeMark(mark: number): Mark {
   return { generation: mark >>> RULE_BITS, rule: mark & RULE_MASK };
 }

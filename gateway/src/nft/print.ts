@@ -1,6 +1,6 @@
 import { printAddress } from '../net/address.js';
 import { BITS } from '../net/family.js';
-import type { Chain, ElementData, KeyType, MapElement, NftMap, Program } from './program.js';
+import type { Chain, ElementData, KeyType, LiveSet, MapElement, NftMap, Program } from './program.js';
 import { generationChain, TABLE } from './program.js';
 import type { Field, Rule, Statement, StatementOf, Verdict } from './statement.js';
 
@@ -58,7 +58,11 @@ const STATEMENT_TEXT: {
   setCtMark: ({ value }) => `ct mark set ${hex(value)}`,
   setCtMarkFromMark: ({ mask, value }) => `ct mark set ${masked(mask)} | ${hex(value)}`,
   maskMark: ({ mask, value }) => `meta mark set ${masked(mask)} | ${hex(value)}`,
-  matchInSet: ({ field, mask, set }) => `${FIELD_TEXT[field]} & ${hex(mask)} == @${set}`,
+  matchMaskedInSet: ({ field, mask, set }) => `${FIELD_TEXT[field]} & ${hex(mask)} == @${set}`,
+  matchInSet: ({ field, set }) => `${FIELD_TEXT[field]} @${set}`,
+  matchNotInSet: ({ field, set }) => `${FIELD_TEXT[field]} != @${set}`,
+  matchOverRate: ({ field, set, perSecond, burstPackets }) =>
+    `update @${set} { ${FIELD_TEXT[field]} limit rate over ${perSecond}/second burst ${burstPackets} packets }`,
   verdictMap: ({ field, map }) => `${FIELD_TEXT[field]} vmap @${map}`,
   counter: ({ name }) => `counter name "${name}"`,
   counterFromMap: ({ map }) => `counter name meta mark map @${map}`,
@@ -136,6 +140,16 @@ function printMap(map: NftMap): string {
   ].join('\n');
 }
 
+function printLiveSet({ name, key, elementsMax, idleSeconds }: LiveSet): string {
+  return [
+    `  set ${name} {`,
+    `    type ${key}`,
+    `    size ${elementsMax}`,
+    ...(idleSeconds === undefined ? [] : ['    flags dynamic,timeout', `    timeout ${idleSeconds}s`]),
+    '  }',
+  ].join('\n');
+}
+
 /** One chain as nft writes it. */
 export function printChain(chain: Chain): string {
   const head =
@@ -166,6 +180,7 @@ export function printProgram(program: Program): string {
         `  limit ${name} {\n    rate ${perSecond}/second burst ${burstPackets} packets\n  }`,
     ),
     ...program.maps.map(printMap),
+    ...program.liveSets.map(printLiveSet),
     ...chains.map(printChain),
     '}',
     '',

@@ -69,6 +69,17 @@ export interface MapEdit {
   readonly add: readonly MapElement<number>[];
 }
 
+/**
+ * A set whose elements are no content of the program, and stay from one to the next: the gateway puts them there, or,
+ * where they end by themselves when idle, rules that look at rates.
+ */
+export interface LiveSet {
+  readonly name: string;
+  readonly key: 'ipv4_addr' | 'ipv6_addr';
+  readonly elementsMax: number;
+  readonly idleSeconds?: number;
+}
+
 /** Packets a second, and at once, that a named limit lets by. */
 export interface NamedLimit {
   readonly name: string;
@@ -88,6 +99,7 @@ export interface Program {
   readonly fixed: readonly Chain[];
   readonly chains: readonly Chain[];
   readonly maps: readonly NftMap[];
+  readonly liveSets: readonly LiveSet[];
   readonly counters: readonly string[];
   readonly limits: readonly NamedLimit[];
 }

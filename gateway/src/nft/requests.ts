@@ -9,6 +9,7 @@ import type {
   Chain,
   IntervalMap,
   KeySet,
+  LiveSet,
   NamedLimit,
   NftMap,
   NumberMap,
@@ -63,7 +64,15 @@ export const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
     [{ kind: 'setPriorityFromMap', field: 'ctOriginalSource4', map: 'classes4' }],
     [{ kind: 'setPriorityFromMap', field: 'ctOriginalSource6', map: 'classes6' }],
     [{ kind: 'maskMark', mask: 0x3fff, value: 0x4000 }],
-    [{ kind: 'matchInSet', field: 'ctMark', mask: 0xffff_c000, set: 'judged_1' }, accept],
+    [{ kind: 'matchMaskedInSet', field: 'ctMark', mask: 0xffff_c000, set: 'judged_1' }, accept],
+    [{ kind: 'matchInSet', field: 'ctOriginalSource4', set: 'over4' }],
+    [{ kind: 'matchNotInSet', field: 'ctOriginalSource6', set: 'rates6' }],
+    [
+      {
+        ...{ kind: 'matchOverRate', field: 'ctOriginalSource6', set: 'rates6' },
+        ...{ perSecond: 1000, burstPackets: 20 },
+      },
+    ],
     [{ kind: 'counterFromMap', map: 'decided' }],
     [{ kind: 'limitFromMap', map: 'log_limits' }],
     [byVerdict('ctOriginalSource4', 'shards4')],
@@ -311,6 +320,8 @@ const JUDGED: KeySet = {
   interval: false,
   elements: [{ first: 0x4000n, last: 0x4000n, data: undefined }],
 };
+const OVER: LiveSet = { name: 'over4', key: 'ipv4_addr', elementsMax: 10 };
+const RATES: LiveSet = { name: 'rates6', key: 'ipv6_addr', elementsMax: 65_535, idleSeconds: 60 };
 const GROWING = { ...verdicts('lists', byMark, [0x0300_0001n, 0x0300_0001n, jump('to')]), grows: true };
 const LIMIT: NamedLimit = { name: 'log_x', perSecond: 100, burstPackets: 50 };
 const classes4 = MAPS.find(([{ name }]) => name === 'classes4')![0];
@@ -334,6 +345,11 @@ export const OURS: ReadonlyMap<string, (batch: Batch) => unknown> = new Map<
   ['add counter inet sluice decided_x', (batch) => batch.addCounter('decided_x')],
   ['add limit inet sluice log_x { rate 100/second burst 50 packets; }', (batch) => batch.addLimit(LIMIT)],
   ['add set inet sluice judged_1 { type mark; size 1; }', (batch) => batch.addMap(JUDGED)],
+  ['add set inet sluice over4 { type ipv4_addr; size 10; }', (batch) => batch.addLiveSet(OVER)],
+  [
+    'add set inet sluice rates6 { type ipv6_addr; size 65535; flags dynamic,timeout; timeout 60s; }',
+    (batch) => batch.addLiveSet(RATES),
+  ],
   ['add element inet sluice judged_1 { 0x00004000 }', (batch) => batch.addElements(JUDGED)],
   ...MAPS.flatMap(
     ([map, type, elements]) =>
@@ -367,6 +383,7 @@ export const OURS: ReadonlyMap<string, (batch: Batch) => unknown> = new Map<
     'delete element inet sluice lists { 0x03000001 }',
     (batch) => batch.deleteElements(GROWING, GROWING.elements),
   ],
+  ['flush set inet sluice over4', (batch) => batch.flushSet('over4')],
   ['flush chain inet sluice raw', (batch) => batch.flushChain('raw')],
   ['delete chain inet sluice raw', (batch) => batch.deleteChain('raw')],
   ['delete chain inet sluice in', (batch) => batch.deleteChain('in')],

@@ -8,6 +8,8 @@ import type { KeyType, NftMap } from './program.js';
 /** `enum nft_set_flags`, `enum nft_set_elem_flags`. */
 export const NFT_SET_INTERVAL = 0x4;
 export const NFT_SET_MAP = 0x8;
+export const NFT_SET_TIMEOUT = 0x10;
+export const NFT_SET_EVAL = 0x20;
 export const NFT_SET_OBJECT = 0x40;
 export const NFT_SET_ELEM_INTERVAL_END = 1;
 
@@ -70,15 +72,19 @@ const DATA_NOTES: Readonly<Record<NftMap['data'], { readonly isMap: boolean; rea
   none: { isMap: false },
 };
 
+const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
+
+/** Of `setUserData`, what a set without data has. */
+export const keyOrderData = (order: number) => Uint8Array.of(...note(0, order));
+
 /**
  * nft's own notes on a set, which the kernel only keeps (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1,
  * `DATA_INTERVAL` 6 of libnftnl's udata.h): without them it lists marks byte-swapped.
  */
 export function setUserData(map: NftMap): Uint8Array {
-  const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
   const { isMap, order } = DATA_NOTES[map.data];
   return Uint8Array.of(
-    ...note(0, KEY_TYPES[map.key].order),
+    ...keyOrderData(KEY_TYPES[map.key].order),
     ...(order === undefined ? [] : note(1, order)),
     ...(isMap ? note(6, 0) : []),
   );

@@ -64,10 +64,23 @@ export type Statement =
   | { readonly kind: 'setCtMarkFromMark' | 'maskMark'; readonly mask: number; readonly value: number }
   /** `FIELD and MASK` is a key of the set. */
   | {
-      readonly kind: 'matchInSet';
+      readonly kind: 'matchMaskedInSet';
       readonly field: 'mark' | 'ctMark';
       readonly mask: number;
       readonly set: string;
+    }
+  | { readonly kind: 'matchInSet'; readonly field: Field; readonly set: string }
+  | { readonly kind: 'matchNotInSet'; readonly field: Field; readonly set: string }
+  /**
+   * Packets of this value of the field come faster than this. The set keeps an allowance for each value, as many as it
+   * holds; of further values the rule ends.
+   */
+  | {
+      readonly kind: 'matchOverRate';
+      readonly field: Field;
+      readonly set: string;
+      readonly perSecond: number;
+      readonly burstPackets: number;
     }
   /** `FIELD vmap @MAP`; where the map has no such key the rule ends. */
   | { readonly kind: 'verdictMap'; readonly field: Field; readonly map: string }

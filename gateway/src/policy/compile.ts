@@ -12,8 +12,9 @@ import {
 } from './change.js';
 import { Classes, type RulePositions, rulesOfAtom } from './classes.js';
 import type { GroupPrefixes } from './evaluate.js';
+import { LIVE_SETS } from './fairness.js';
 import {
-  DROP_COUNTERS,
+  FIXED_COUNTERS,
   fixedChains,
   type GatewayInterfaces,
   judgedSet,
@@ -78,7 +79,7 @@ export const closedPolicy: CompiledPolicy = {
   top: undefined,
   chains: [],
   maps: [],
-  counters: DROP_COUNTERS,
+  counters: FIXED_COUNTERS,
   limits: [],
 };
 
@@ -341,7 +342,7 @@ export class Compiler {
       chains: [...chains.values()],
       maps: this.#maps,
       counters: [
-        ...DROP_COUNTERS,
+        ...FIXED_COUNTERS,
         ...counting.map((rule) => ruleObjects(rule).decided),
         ...logging.map((rule) => ruleObjects(rule).suppressed),
       ].sort(),
@@ -378,5 +379,5 @@ export function programOf(
   generation: number,
 ): Program {
   const fixed = fixedChains({ interfaces, generation, top });
-  return { generation, fixed, maps: [...maps, judged(generation)], ...content };
+  return { generation, fixed, maps: [...maps, judged(generation)], liveSets: LIVE_SETS, ...content };
 }

@@ -13,11 +13,12 @@ import {
   RULE_MASK,
 } from '../nft/mark.js';
 import type { Chain } from '../nft/program.js';
-import { accept, counter, drop, goto, match, type Rule, type Statement } from '../nft/statement.js';
+import { accept, counter, drop, goto, jump, match, type Rule, type Statement } from '../nft/statement.js';
+import { type Fairness, fairChain, UNLIMITED_COUNTER } from './fairness.js';
 import { PROTOCOLS_ICMP } from './in-force.js';
 
-/** Where packets come in and go out, from the configuration. */
-export interface GatewayInterfaces {
+/** Where packets come in and go out, and what sources may do, from the configuration. */
+export interface GatewayInterfaces extends Fairness {
   /** The Lambda subnets are behind these. */
   readonly lambda: readonly string[];
   readonly egress: readonly string[];
@@ -58,6 +59,7 @@ export const LOG_REASONS = [
   'invalid',
   'spoofed',
   'unclassified',
+  'limited',
 ] as const;
 export type LogReason = (typeof LOG_REASONS)[number];
 
@@ -70,10 +72,12 @@ export const DROP_REASONS = [
   'invalid',
   'spoofed',
   'unclassified',
+  /** Permitted, but its source has too many connections, or opens them too fast. */
+  'limited',
   'input',
 ] as const;
 export const dropCounter = (reason: (typeof DROP_REASONS)[number]) => `dropped_${reason}`;
-export const DROP_COUNTERS: readonly string[] = DROP_REASONS.map(dropCounter);
+export const FIXED_COUNTERS: readonly string[] = [...DROP_REASONS.map(dropCounter), UNLIMITED_COUNTER];
 
 /** Packets a second that are logged of each kind that is not a decision of a rule. */
 const ANOMALY_LOG_LIMIT: Statement = { kind: 'limit', perSecond: 10, burstPackets: 20 };
@@ -194,6 +198,7 @@ function carryOut(top: TopMaps, generation: number): Rule[] {
     goto(chain),
   ];
   return [
+    [...newConnection, isDecision(ACTION_MASK, ACTION_BITS.PERMIT), jump('fair')],
     [...newConnection, { kind: 'counterFromMap', map: top.decided }],
     [
       isDecision(ACTION_MASK, ACTION_BITS.PERMIT),
@@ -229,7 +234,7 @@ function forwardChain({ lambda }: GatewayInterfaces, generation: number, top: To
         { kind: 'setCtMark', value: 0 },
       ],
       [
-        { kind: 'matchInSet', field: 'ctMark', mask: GENERATION_MASK, set: judgedSet(generation) },
+        { kind: 'matchMaskedInSet', field: 'ctMark', mask: GENERATION_MASK, set: judgedSet(generation) },
         pass,
         accept,
       ],
@@ -266,11 +271,8 @@ const gateChain: Chain = {
 function verdictChains(generation: number): Chain[] {
   const value = encodeMark({ generation, rule: 0 });
   const answerLimit: Statement = { kind: 'limit', ...ANSWER_LIMIT };
-  const dropped = (reason: 'deny' | 'unanswered' | 'invalid' | 'spoofed' | 'unclassified'): Rule => [
-    counter(dropCounter(reason)),
-    drop,
-  ];
-  const anomaly = (reason: 'invalid' | 'spoofed' | 'unclassified'): Chain => ({
+  const dropped = (reason: (typeof DROP_REASONS)[number]): Rule => [counter(dropCounter(reason)), drop];
+  const anomaly = (reason: 'invalid' | 'spoofed' | 'unclassified' | 'limited'): Chain => ({
     name: reason,
     rules: [[{ kind: 'setMark', value: 0 }], [ANOMALY_LOG_LIMIT, log(reason)], dropped(reason)],
   });
@@ -294,6 +296,7 @@ function verdictChains(generation: number): Chain[] {
     anomaly('invalid'),
     anomaly('spoofed'),
     anomaly('unclassified'),
+    anomaly('limited'),
   ];
 }
 
@@ -333,6 +336,7 @@ export function fixedChains(input: {
     ...verdictChains(input.generation),
     ...guardChains(input.interfaces),
     ...inputChains(input.interfaces),
+    fairChain(input.interfaces),
     forwardChain(input.interfaces, input.generation, input.top),
     gateChain,
     resetChain,

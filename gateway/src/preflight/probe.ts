@@ -7,7 +7,16 @@ import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeBind } from '../nflog/encode.js';
 import { NFT_MSG } from '../nft/batch.js';
-import { NFT_SET_INTERVAL, NFT_SET_MAP, NFT_SET_OBJECT, OBJECT_COUNTER, OBJECT_LIMIT } from '../nft/set.js';
+import { limitData } from '../nft/expressions.js';
+import {
+  NFT_SET_EVAL,
+  NFT_SET_INTERVAL,
+  NFT_SET_MAP,
+  NFT_SET_OBJECT,
+  NFT_SET_TIMEOUT,
+  OBJECT_COUNTER,
+  OBJECT_LIMIT,
+} from '../nft/set.js';
 import { accept, counter, match, type Rule } from '../nft/statement.js';
 import { encodeDumpRules } from '../route/rule.js';
 import type { Finding } from './finding.js';
@@ -50,6 +59,7 @@ const REG_1 = 1;
 
 const MARKS: s.ScratchSet = { name: 'marks', flags: NFT_SET_MAP | NFT_SET_INTERVAL, data: 'mark' };
 const VERDICTS: s.ScratchSet = { name: 'verdicts', flags: NFT_SET_MAP, data: 'verdict' };
+const RATES: s.ScratchSet = { name: 'rates', flags: NFT_SET_TIMEOUT | NFT_SET_EVAL };
 const OBJECTS: s.ScratchSet = { name: 'objects', flags: NFT_SET_OBJECT, data: { object: OBJECT_COUNTER } };
 
 /** Rules in a chain of a hook, tried in the words of the program. */
@@ -70,33 +80,14 @@ const PREROUTING: s.ScratchBase = { type: 'filter', hook: HOOK_PREROUTING };
 const FORWARD: s.ScratchBase = { type: 'filter', hook: HOOK_FORWARD };
 const POSTROUTING: s.ScratchBase = { type: 'nat', hook: HOOK_POSTROUTING };
 
-/** `NFTA_LIMIT_RATE` 1, `UNIT` 2, `BURST` 3: one a second. */
-const limitData = (writer: MessageWriter) =>
-  writer.attributeU64be(1, 1n).attributeU64be(2, 1n).attributeU32be(3, 1);
-
-/**
- * `update @set { ct original ip saddr EXPRESSION }`: `NFTA_CT_DREG` 1, `KEY` 2 (NFT_CT_SRC_IP 19), `DIRECTION` 3;
- * `NFTA_DYNSET_SET_NAME` 1, `OP` 3 (update 1), `SREG_KEY` 4, `EXPR` 7.
- */
-const dynamic =
-  (name: string, setFlags: number, data: (writer: MessageWriter) => void) =>
-  ({ netfilter }: Sockets) =>
-    new s.Scratch()
-      .set({ name: 'dynamic', flags: s.NFT_SET_EVAL | setFlags })
-      .chain('chain')
-      .rule('chain', (writer) => {
-        s.expression(writer, 'ct', () =>
-          writer.attributeU32be(1, REG_1).attributeU32be(2, 19).attributeU8(3, 0),
-        );
-        s.expression(writer, 'dynset', () => {
-          writer.attributeString(1, 'dynamic').attributeU32be(3, 1).attributeU32be(4, REG_1);
-          writer.nest(7, () => {
-            writer.attributeString(1, name);
-            writer.nest(2, () => data(writer));
-          });
-        });
-      })
-      .commit(netfilter);
+async function probeRateSet({ netfilter }: Sockets): Promise<void> {
+  const rate = { kind: 'matchOverRate', field: 'ctOriginalSource4', set: RATES.name } as const;
+  await new s.Scratch()
+    .set(RATES)
+    .chain('chain')
+    .rule('chain', [{ ...rate, perSecond: 1, burstPackets: 1 }])
+    .commit(netfilter);
+}
 
 /** `NFTA_OBJREF_SET_SREG` 3, `SET_NAME` 4: `counter name ip saddr map @objects`. */
 async function probeObjectMap({ netfilter }: Sockets): Promise<void> {
@@ -213,6 +204,21 @@ function programFeatures({ snat }: Needs): Feature[] {
       'bounds on what is logged',
       rules(FORWARD, [{ kind: 'limit', perSecond: 1, burstPackets: 1 }]),
     ),
+    needed(
+      'counter_map',
+      'CONFIG_NFT_OBJREF, module nft_objref',
+      'one rule that counts for all decisions',
+      probeObjectMap,
+    ),
+    needed('limit_object', 'CONFIG_NFT_LIMIT, module nft_limit', 'a bound for each rule', ({ netfilter }) =>
+      new s.Scratch().object('object', OBJECT_LIMIT, (writer) => limitData(writer, 1, 1)).commit(netfilter),
+    ),
+    needed(
+      'rate_set',
+      'CONFIG_NFT_LIMIT, module nft_limit',
+      'the limit on new connections of each source',
+      probeRateSet,
+    ),
     needed('log', 'CONFIG_NFT_LOG, module nft_log', 'records of denied connections', rules(FORWARD, [log])),
     needed(
       'reject',
@@ -274,35 +280,6 @@ const SURROUNDINGS: readonly Feature[] = [
 
 /** What the kernel may have and no part of the program depends on. */
 const OPTIONAL: readonly Feature[] = [
-  {
-    name: 'counter_map',
-    isNeeded: false,
-    from: 'CONFIG_NFT_OBJREF, module nft_objref',
-    use: 'one rule that counts for many groups',
-    probe: probeObjectMap,
-  },
-  {
-    name: 'limit_object',
-    isNeeded: false,
-    from: 'CONFIG_NFT_LIMIT, module nft_limit',
-    use: 'a rate that several rules share',
-    probe: ({ netfilter }) => new s.Scratch().object('object', OBJECT_LIMIT, limitData).commit(netfilter),
-  },
-  {
-    name: 'dynamic_limit',
-    isNeeded: false,
-    from: 'CONFIG_NFT_LIMIT, module nft_limit',
-    use: 'a rate for each address',
-    probe: dynamic('limit', s.NFT_SET_TIMEOUT, limitData),
-  },
-  {
-    name: 'dynamic_connlimit',
-    isNeeded: false,
-    from: 'CONFIG_NFT_CONNLIMIT, module nft_connlimit',
-    use: 'a number of connections for each address',
-    // `NFTA_CONNLIMIT_COUNT` 1. It ends elements by itself, and is refused in a set with time-outs.
-    probe: dynamic('connlimit', 0, (writer) => writer.attributeU32be(1, 1)),
-  },
   {
     name: 'table_owner_persist',
     isNeeded: false,

@@ -23,10 +23,6 @@ export const TABLE_F_OWNER = 0x2;
 /** From Linux 6.9. */
 export const TABLE_F_PERSIST = 0x4;
 
-/** More of `enum nft_set_flags`, which the program's own sets don't have. */
-export const NFT_SET_TIMEOUT = 0x10;
-export const NFT_SET_EVAL = 0x20;
-
 export interface ScratchBase {
   readonly type: 'filter' | 'nat';
   /** `enum nf_inet_hooks`. */

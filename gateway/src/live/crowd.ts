@@ -1,0 +1,113 @@
+import type { Connection } from '../conntrack/decode.js';
+import type { Log } from '../log.js';
+import { type Address, printAddress } from '../net/address.js';
+import { FAMILIES, type Family } from '../net/family.js';
+import { isJudged } from '../nft/mark.js';
+
+/** A source that is held back comes free when it has this share of its connections left. */
+const FREE_SHARE = 0.9;
+/** Changes of one moment go to the kernel together. */
+const WRITE_MS = 10;
+const RETRY_MS = 1_000;
+
+/** Sources to be held back: all of them, whatever was said before. */
+export type HeldBack = Readonly<Record<Family, readonly bigint[]>>;
+
+export interface CrowdOptions {
+  /** Connections of one source address, over which it may open no more. */
+  readonly connectionsMax: number;
+  /** Has the kernel hold back these sources and no others. */
+  readonly holdBack: (sources: HeldBack) => Promise<void>;
+  readonly log: Log;
+}
+
+const perFamily = <Value>(value: () => Value): Record<Family, Value> => ({ 4: value(), 6: value() });
+
+/**
+ * Counts the connections of each source address, and has the kernel hold back one that has too many until some of
+ * them have ended. In the kernel a count would cost a walk over the source's connections for each new one
+ * (`nf_conncount`); from events it costs a look-up. Between the event and the kernel's set, some milliseconds, the limit
+ * of new connections a second bounds by how much a source overshoots.
+ */
+export class Crowd {
+  readonly #options: CrowdOptions;
+  #counts = perFamily(() => new Map<bigint, number>());
+  readonly #held = perFamily(() => new Set<bigint>());
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: CrowdOptions) {
+    this.#options = options;
+  }
+
+  /** Sources that are held back. */
+  get size(): number {
+    return this.#held[4].size + this.#held[6].size;
+  }
+
+  opened({ mark, original: { src } }: Pick<Connection, 'mark' | 'original'>): void {
+    if (!isJudged(mark)) return;
+    const count = (this.#counts[src.family].get(src.value) ?? 0) + 1;
+    this.#counts[src.family].set(src.value, count);
+    if (count >= this.#options.connectionsMax) this.#hold(src, count);
+  }
+
+  closed({ mark, original: { src } }: Pick<Connection, 'mark' | 'original'>): void {
+    if (!isJudged(mark)) return;
+    const counts = this.#counts[src.family];
+    const count = (counts.get(src.value) ?? 0) - 1;
+    if (count > 0) counts.set(src.value, count);
+    else counts.delete(src.value);
+    if (count < this.#options.connectionsMax * FREE_SHARE) this.#free(src);
+  }
+
+  /** Begins to count anew, after events were lost: every entry of the table is to be told as opened. */
+  recount(): void {
+    this.#counts = perFamily(() => new Map());
+  }
+
+  /** Behind a recount: frees those that events, which were lost, would have freed. */
+  recounted(): void {
+    for (const family of FAMILIES) {
+      for (const value of this.#held[family]) {
+        const count = this.#counts[family].get(value) ?? 0;
+        if (count < this.#options.connectionsMax * FREE_SHARE) this.#free({ family, value });
+      }
+    }
+  }
+
+  /** Has the kernel told again: its sets may be new, or another process's. */
+  tell(): void {
+    this.#timer ??= setTimeout(() => void this.#write(), WRITE_MS);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #hold(source: Address, count: number): void {
+    const held = this.#held[source.family];
+    if (held.has(source.value)) return;
+    held.add(source.value);
+    const fields = { source: printAddress(source), connections: count };
+    this.#options.log.warn('a source has too many connections, it may open no more until some end', fields);
+    this.tell();
+  }
+
+  #free(source: Address): void {
+    if (!this.#held[source.family].delete(source.value)) return;
+    this.#options.log.info('a source may open connections again', { source: printAddress(source) });
+    this.tell();
+  }
+
+  async #write(): Promise<void> {
+    this.#timer = undefined;
+    try {
+      await this.#options.holdBack({ 4: [...this.#held[4]], 6: [...this.#held[6]] });
+    } catch (error) {
+      this.#options.log.debug('the kernel could not be told which sources to hold back', {
+        error: error as Error,
+      });
+      this.#timer ??= setTimeout(() => void this.#write(), RETRY_MS);
+    }
+  }
+}

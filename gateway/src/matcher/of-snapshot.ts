@@ -1,0 +1,26 @@
+import { networkInterfaces } from 'node:os';
+import { readAddress } from '../net/address.js';
+import { BITS } from '../net/family.js';
+import { type Prefix, parsePrefix } from '../net/prefix.js';
+import type { Snapshot } from '../snapshot/read.js';
+import { Matcher } from './matcher.js';
+
+/** The addresses of this machine, which no group has as members. */
+export function ownAddresses(): Prefix[] {
+  return Object.values(networkInterfaces()).flatMap((addresses = []) =>
+    addresses.flatMap(({ address }) => {
+      const own = readAddress(address);
+      return own === undefined ? [] : [{ ...own, length: BITS[own.family] }];
+    }),
+  );
+}
+
+/** The matcher of a snapshot, or of none. */
+export function buildMatcher(snapshot: Snapshot | undefined): Matcher {
+  const functions = (snapshot?.inventory.functions ?? []).map((one) => ({
+    ...one,
+    prefixes: one.prefixes.map(parsePrefix),
+  }));
+  const groups = (snapshot?.groups ?? []).map(({ name, parts }) => ({ name, prefixes: parts.flat() }));
+  return Matcher.build({ groups, functions, excluded: ownAddresses() });
+}

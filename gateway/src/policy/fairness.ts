@@ -1,0 +1,73 @@
+import { FAMILIES, type Family } from '../net/family.js';
+import type { Chain, KeySet, LiveSet } from '../nft/program.js';
+import { counter, goto, type Rule } from '../nft/statement.js';
+
+/** What one source address may open of connections, so that one function can't take the table from all. */
+export interface Fairness {
+  /** A second, and at once; absent: as many as it likes. */
+  readonly newConnectionsPerSecondMax?: number;
+}
+
+/** New connections that passed unlimited, since more sources are active than SOURCES_MAX. */
+export const UNLIMITED_COUNTER = 'unlimited';
+
+/** Source addresses of one family whose rate is kept, or which are held back, at once. */
+const SOURCES_MAX = 65_535;
+/** Until a source that opens no connections is forgotten: it has its whole allowance again long before. */
+const SOURCE_IDLE_SECONDS = 60;
+/** Where the gateway puts sources that have too many connections. */
+const CROWDED_SETS: Readonly<Record<Family, string>> = { 4: 'crowded4', 6: 'crowded6' };
+const RATE_SETS: Readonly<Record<Family, string>> = { 4: 'rate4', 6: 'rate6' };
+const SOURCE_FIELDS = { 4: 'ctOriginalSource4', 6: 'ctOriginalSource6' } as const;
+
+/** Who has how many connections, and how fast: none is made or emptied by a change of policy. */
+export const LIVE_SETS: readonly LiveSet[] = FAMILIES.flatMap((family) => {
+  const of = { key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', elementsMax: SOURCES_MAX } as const;
+  return [
+    { ...of, name: CROWDED_SETS[family] },
+    { ...of, name: RATE_SETS[family], idleSeconds: SOURCE_IDLE_SECONDS },
+  ];
+});
+
+/** The sets of sources that are to be held back, with what is to be in them. */
+export const crowdedSets = (sources: Readonly<Record<Family, readonly bigint[]>>): KeySet[] =>
+  FAMILIES.map((family) => ({
+    ...{ name: CROWDED_SETS[family], key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', interval: false },
+    data: 'none',
+    elements: sources[family]
+      .slice(0, SOURCES_MAX)
+      .map((value) => ({ first: value, last: value, data: undefined })),
+  }));
+
+/**
+ * Where new connections that policy permits end if their source has its share already, so that one function can't
+ * fill the connection table for all. What is not permitted has no entry there, and counts for nothing.
+ */
+export function fairChain({ newConnectionsPerSecondMax: perSecond }: Fairness): Chain {
+  const isOver = (family: Family): Rule[] =>
+    perSecond === undefined
+      ? []
+      : [
+          [
+            {
+              ...{ kind: 'matchOverRate', field: SOURCE_FIELDS[family], set: RATE_SETS[family] },
+              ...{ perSecond, burstPackets: perSecond },
+            },
+            goto('limited'),
+          ],
+          [
+            { kind: 'matchNotInSet', field: SOURCE_FIELDS[family], set: RATE_SETS[family] },
+            counter(UNLIMITED_COUNTER),
+          ],
+        ];
+  return {
+    name: 'fair',
+    rules: FAMILIES.flatMap((family) => [
+      [
+        { kind: 'matchInSet', field: SOURCE_FIELDS[family], set: CROWDED_SETS[family] } as const,
+        goto('limited'),
+      ],
+      ...isOver(family),
+    ]),
+  };
+}
