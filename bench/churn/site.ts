@@ -83,6 +83,8 @@ export class Site {
       ['fd00:b::/64', 'fd00:2::10'],
     ] as const)
       this.#namespace.ip('route', 'add', net, 'via', via);
+    // One that is there already gets no owner, and can be flushed.
+    this.#namespace.run('nft', ['add table inet sluice']);
   }
 
   /** `program` is the compiled wire. */
@@ -156,7 +158,7 @@ export class Site {
   }
 
   flushTable(): void {
-    this.#namespace.run('nft', ['flush', 'ruleset']);
+    this.#namespace.run('nft', ['flush ruleset; add table inet sluice']);
   }
 
   /** Opens connections, counts at every host, and begins to send. `onDenied` is told of each

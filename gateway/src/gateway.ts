@@ -110,7 +110,7 @@ export class Gateway {
     this.#interfaces = [...lambdaInterfaces, ...egressInterfaces];
     this.#guard = new Guard(this.#routing, this.#interfaces);
     this.#reconciler = new Reconciler({
-      applier: new Applier(this.#kernel),
+      applier: new Applier(this.#kernel, () => this.#preflight?.has('table_owner_persist') === true),
       interfaces: interfacesOf(config),
       ownAddresses,
       generationsInUse: () => this.#conntrack.generationsInUse(),

@@ -115,7 +115,7 @@ t.test('names and counters are listed, however many, and those of our table alon
 /** A request that the kernel carries out and does not acknowledge. */
 function unacknowledged(): { bytes: Uint8Array; lastSequence: number; operation: () => string } {
   const { bytes, lastSequence } = new Batch().addTable().finish();
-  const flags = bytes.length - 20 - 40 + 6;
+  const flags = bytes.length - 20 - 32 + 6;
   bytes[flags] = bytes[flags]! & ~4;
   return { bytes, lastSequence, operation: () => 'add table' };
 }

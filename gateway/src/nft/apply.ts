@@ -1,5 +1,5 @@
 import { isBusy, UnknownOutcomeError } from '../netlink/error.js';
-import { Batch } from './batch.js';
+import { Batch, TABLE_OWNER, TABLE_PERSIST } from './batch.js';
 import { EMPTY_TABLE, type NftKernel, type TableContent } from './kernel.js';
 import {
   type ElementData,
@@ -71,11 +71,12 @@ function* loadBatches(
   grown: ReadonlyMap<string, Grown>,
   withered: ReadonlyMap<string, Withered>,
   emptied: ReadonlySet<string>,
+  tableFlags: number | undefined,
 ): Generator<Batch> {
   const chains = program.chains.filter(({ name }) => !present.chains.has(name) || emptied.has(name));
   // A set that is there may lack its key: whoever loaded it was killed, or an edit took the key out.
   const maps = program.maps.filter((map) => !present.maps.has(map.name) || map.data === 'none');
-  let batch = new Batch().addTable();
+  let batch = new Batch().addTable(tableFlags);
   const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
   for (const name of program.counters) if (!present.counters.has(name)) batch.addCounter(name);
   for (const limit of program.limits) if (!present.limits.has(limit.name)) batch.addLimit(limit);
@@ -130,6 +131,9 @@ function switchBatch(program: Program, present: TableContent): Batch {
  */
 export class Applier {
   readonly #kernel: NftKernel;
+  readonly #owns: () => boolean;
+  /** What the table gets when it is made, or left behind by a process that owned it. */
+  #tableFlags: number | undefined;
   /** What the table holds, as far as is known. */
   #present: TableContent = EMPTY_TABLE;
   /** What must stay. Undefined: not known, after a lost answer or at the start. */
@@ -143,8 +147,10 @@ export class Applier {
   /** Chains that are in the table, but maybe without their rules: their collection was begun. */
   readonly #emptied = new Set<string>();
 
-  constructor(kernel: NftKernel) {
+  /** `owns`: others may not change the table while this process lives, and it stays behind. From Linux 6.9. */
+  constructor(kernel: NftKernel, owns = () => false) {
     this.#kernel = kernel;
+    this.#owns = owns;
   }
 
   /** Looks at what another process, or a change by hand, left behind. Gives the generation that was in force. */
@@ -154,6 +160,9 @@ export class Applier {
     this.#grown.clear();
     this.#withered.clear();
     this.#emptied.clear();
+    const flags = await this.#kernel.tableFlags();
+    const isFree = flags === undefined || (flags & (TABLE_OWNER | TABLE_PERSIST)) === TABLE_PERSIST;
+    this.#tableFlags = isFree && this.#owns() ? TABLE_OWNER | TABLE_PERSIST : undefined;
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }
@@ -170,7 +179,14 @@ export class Applier {
         .map((map) => [map.name, new Map(map.elements.map((element) => [element.first, element]))]),
     );
     await this.#stage('load', async () => {
-      const batches = loadBatches(program, this.#present, this.#grown, this.#withered, this.#emptied);
+      const batches = loadBatches(
+        program,
+        this.#present,
+        this.#grown,
+        this.#withered,
+        this.#emptied,
+        this.#tableFlags,
+      );
       for (const batch of batches) await this.#kernel.commit(batch);
     });
     await this.#stage('switch', () => this.#kernel.commit(switchBatch(program, this.#present)));

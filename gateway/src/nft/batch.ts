@@ -67,6 +67,13 @@ const NLM_F_ACK = 0x4;
 const NLM_F_CREATE = 0x400;
 const NLM_F_APPEND = 0x800;
 
+/**
+ * `enum nft_table_flags`: nobody but the socket that made the table changes it, and it stays when that one is closed
+ * (from Linux 6.9). Never the one without the other: the kernel deletes the table with its owner.
+ */
+export const TABLE_OWNER = 0x2;
+export const TABLE_PERSIST = 0x4;
+
 /** `NFPROTO_INET`: one table for both families. */
 export const NFPROTO_INET = 1;
 
@@ -126,11 +133,15 @@ export class Batch {
     return this;
   }
 
-  /** Adds the table where it isn't there yet. */
-  addTable(): this {
-    return this.#message('add table', NFT_MSG.newTable, NLM_F_CREATE, (writer) =>
-      writer.attributeString(1, TABLE).attributeU32be(2, 0),
-    );
+  /**
+   * Adds the table where it isn't there yet. With flags it gets these, or must have them: the kernel gives an owner
+   * only to a new table, or to one that a process with `TABLE_PERSIST` left behind.
+   */
+  addTable(flags?: number): this {
+    return this.#message('add table', NFT_MSG.newTable, NLM_F_CREATE, (writer) => {
+      writer.attributeString(1, TABLE);
+      if (flags !== undefined) writer.attributeU32be(2, flags);
+    });
   }
 
   deleteTable(): this {

@@ -18,6 +18,8 @@ const LISTS: ReadonlySet<string> = new Set(['newRule 4', 'newSetElem 3', 'delSet
 
 /** What may be left out, by its place, where it has this value; undefined: whatever it is. */
 const IGNORED: ReadonlyMap<string, string | undefined> = new Map([
+  // No flags of a table are none.
+  ['newTable 2', '00000000'],
   // A set's number within the batch names it once more.
   ['newSet 10', undefined],
   ['newSetElem 4', undefined],

@@ -39,6 +39,7 @@ const NFTA_OBJ_TYPE = 3;
 const NFTA_OBJ_DATA = 4;
 const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
+const NFTA_TABLE_FLAGS = 2;
 /** The name attribute of a chain and of a set. */
 const NFTA_CHAIN_NAME = 3;
 const NFTA_SET_NAME = 2;
@@ -105,6 +106,11 @@ export class NftKernel {
 
   /** Whether our table exists. */
   async hasTable(): Promise<boolean> {
+    return (await this.tableFlags()) !== undefined;
+  }
+
+  /** Bits `TABLE_OWNER` and `TABLE_PERSIST` of our table; undefined where there is none. */
+  async tableFlags(): Promise<number | undefined> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter()
       .beginMessage({ type: NFT_MSG.getTable, flags: NLM_F_REQUEST | NLM_F_ACK, sequence })
@@ -112,14 +118,14 @@ export class NftKernel {
       .attributeString(1, TABLE)
       .endMessage();
     try {
-      await this.#connection.request({
+      const [table] = await this.#connection.request({
         bytes: writer.bytes(),
         lastSequence: sequence,
         operation: () => 'get table',
       });
-      return true;
+      return new Attributes(table!.payload, NFGENMSG_BYTES).u32be(NFTA_TABLE_FLAGS) ?? 0;
     } catch (error) {
-      if (isNotFound(error)) return false;
+      if (isNotFound(error)) return undefined;
       throw error;
     }
   }

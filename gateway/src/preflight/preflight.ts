@@ -176,6 +176,11 @@ export class Preflight {
     return [...this.#kernel, ...this.#foreign];
   }
 
+  /** Whether the kernel has a feature. */
+  has(feature: string): boolean {
+    return this.#kernel.some(({ name, value }) => name === `feature.${feature}` && value === 'yes');
+  }
+
   /** Settings as they are now. Cost: a read of each, half a millisecond. */
   settings(): readonly Finding[] {
     const { interfaces, procRoot = PROC } = this.#options;

@@ -6,7 +6,7 @@ import { isBusy, isPermissionDenied, NetlinkError, UnknownOutcomeError } from '.
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeBind } from '../nflog/encode.js';
-import { NFT_MSG } from '../nft/batch.js';
+import { NFT_MSG, TABLE_OWNER, TABLE_PERSIST } from '../nft/batch.js';
 import { limitData } from '../nft/expressions.js';
 import {
   NFT_SET_EVAL,
@@ -285,7 +285,7 @@ const OPTIONAL: readonly Feature[] = [
     isNeeded: false,
     from: 'Linux 6.9',
     use: 'a table that others can not change (never owner alone: the kernel would delete it with its owner)',
-    probe: ({ netfilter }) => new s.Scratch(s.TABLE_F_OWNER | s.TABLE_F_PERSIST).commit(netfilter),
+    probe: ({ netfilter }) => new s.Scratch(TABLE_OWNER | TABLE_PERSIST).commit(netfilter),
   },
   {
     name: 'set_element_count',

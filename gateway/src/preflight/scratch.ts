@@ -19,9 +19,6 @@ const NLM_F_ECHO = 0x8;
 
 /** `enum nft_table_flags`: with DORMANT its base chains are hooked nowhere and never see a packet. */
 const TABLE_F_DORMANT = 0x1;
-export const TABLE_F_OWNER = 0x2;
-/** From Linux 6.9. */
-export const TABLE_F_PERSIST = 0x4;
 
 export interface ScratchBase {
   readonly type: 'filter' | 'nat';
