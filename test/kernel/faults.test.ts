@@ -138,7 +138,14 @@ class Gateway {
   async leftovers(): Promise<string[]> {
     const { program } = this;
     const { chains, maps, counters } = await this.kernel.list();
-    const own = [...program.fixed, ...program.chains, generationChain(program.generation), ...program.maps];
+    const { fixed, liveSets } = program;
+    const own = [
+      ...fixed,
+      ...program.chains,
+      generationChain(program.generation),
+      ...program.maps,
+      ...liveSets,
+    ];
     const names = new Set([...own.map(({ name }) => name), ...program.counters]);
     return [...chains, ...maps, ...counters].filter((name) => !names.has(name));
   }

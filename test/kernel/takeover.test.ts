@@ -69,7 +69,9 @@ class NextGateway {
 
 function contentOf({ fixed, generation, chains, maps, liveSets, counters }: Program) {
   const chainNames = [...fixed, generationChain(generation), ...chains].map(({ name }) => name);
-  return [chainNames, [...maps, ...liveSets].map(({ name }) => name), [...counters]].map((names) => names.sort());
+  return [chainNames, [...maps, ...liveSets].map(({ name }) => name), [...counters]].map((names) =>
+    names.sort(),
+  );
 }
 
 /** Starts a process that applies or edits programs over and over, and kills it in the midst. */

@@ -12,7 +12,7 @@ import {
 } from './change.js';
 import { Classes, type RulePositions, rulesOfAtom } from './classes.js';
 import type { GroupPrefixes } from './evaluate.js';
-import { LIVE_SETS } from './fairness.js';
+import { liveSets } from './fairness.js';
 import {
   FIXED_COUNTERS,
   fixedChains,
@@ -379,5 +379,11 @@ export function programOf(
   generation: number,
 ): Program {
   const fixed = fixedChains({ interfaces, generation, top });
-  return { generation, fixed, maps: [...maps, judged(generation)], liveSets: LIVE_SETS, ...content };
+  return {
+    generation,
+    fixed,
+    maps: [...maps, judged(generation)],
+    liveSets: liveSets(interfaces),
+    ...content,
+  };
 }

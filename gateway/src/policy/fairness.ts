@@ -20,14 +20,14 @@ const CROWDED_SETS: Readonly<Record<Family, string>> = { 4: 'crowded4', 6: 'crow
 const RATE_SETS: Readonly<Record<Family, string>> = { 4: 'rate4', 6: 'rate6' };
 const SOURCE_FIELDS = { 4: 'ctOriginalSource4', 6: 'ctOriginalSource6' } as const;
 
-/** Who has how many connections, and how fast: none is made or emptied by a change of policy. */
-export const LIVE_SETS: readonly LiveSet[] = FAMILIES.flatMap((family) => {
-  const of = { key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', elementsMax: SOURCES_MAX } as const;
-  return [
-    { ...of, name: CROWDED_SETS[family] },
-    { ...of, name: RATE_SETS[family], idleSeconds: SOURCE_IDLE_SECONDS },
-  ];
-});
+/** Who has how many connections, and how fast: a change of policy leaves them as they are. */
+export const liveSets = ({ newConnectionsPerSecondMax }: Fairness): LiveSet[] =>
+  FAMILIES.flatMap((family) => {
+    const of = { key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', elementsMax: SOURCES_MAX } as const;
+    const crowded = { ...of, name: CROWDED_SETS[family] };
+    const rates = { ...of, name: RATE_SETS[family], idleSeconds: SOURCE_IDLE_SECONDS };
+    return newConnectionsPerSecondMax === undefined ? [crowded] : [crowded, rates];
+  });
 
 /** The sets of sources that are to be held back, with what is to be in them. */
 export const crowdedSets = (sources: Readonly<Record<Family, readonly bigint[]>>): KeySet[] =>
