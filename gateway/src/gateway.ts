@@ -33,6 +33,7 @@ import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './
 import { ruleObjects } from './policy/rule-content.js';
 import { Preflight } from './preflight/preflight.js';
 import { type Applied, Reconciler } from './reconcile.js';
+import { ProgramMemory } from './remembered.js';
 import { Guard } from './route/guard.js';
 import { RuleHistory } from './rule-history.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
@@ -79,6 +80,7 @@ export class Gateway {
   readonly #guard: Guard;
   readonly #reconciler: Reconciler;
   readonly #keeper: SnapshotKeeper;
+  readonly #memory: ProgramMemory;
   readonly #assembler: FlowAssembler;
   #preflight: Preflight | undefined;
   #matcher = buildMatcher(undefined);
@@ -118,6 +120,9 @@ export class Gateway {
       now: () => new Date(),
       onSwitch: (generation, policy) => this.#history.remember(generation, policy),
       onApplied: (applied, seconds) => this.#onApplied(applied, seconds),
+      remember: async (remembered) => {
+        if (this.#crowd.size === 0) await this.#memory.remember(remembered);
+      },
       onFailed: (stage, error) => {
         this.#metrics.applyFailed(stage);
         log.error('the program could not be applied, the old one stays in force', { stage, error });
@@ -133,6 +138,11 @@ export class Gateway {
       },
       onRefused: () => this.#metrics.applyFailed('snapshot'),
     });
+    this.#memory = new ProgramMemory(
+      join(config.state.path, 'in-force.json'),
+      () => this.#kernel.rulesetId(),
+      log,
+    );
     this.#assembler = new FlowAssembler({
       gateway: name,
       rules: this.#history,
@@ -148,6 +158,7 @@ export class Gateway {
    */
   async start(): Promise<void> {
     this.#watchDrift();
+    const remembered = await this.#memory.recall();
     await this.#guard.ensure();
     await honourMarks(this.#interfaces);
     const preflight = await Preflight.start({ interfaces: interfacesOf(this.#config) }, this.#log);
@@ -166,8 +177,10 @@ export class Gateway {
     if (lastGood === undefined)
       this.#log.warn('no snapshot is known yet: everything is dropped until one comes');
     else this.#metrics.revision('wanted', lastGood.revision);
-    await this.#reconciler.start(lastGood);
+    await this.#reconciler.start(lastGood, remembered);
     await this.#takeStock();
+    // What is remembered held nobody back.
+    if (remembered === undefined) this.#crowd.tell();
     await enableForwarding(this.#interfaces);
     this.#exportMetrics();
     await this.#serve();
@@ -200,7 +213,7 @@ export class Gateway {
       this.#matched = snapshot;
     }
     this.#metrics.applied(seconds);
-    this.#crowd.tell();
+    this.#crowd.tellAgain();
     if (snapshot === undefined) return;
     this.#metrics.revision('applied', snapshot.revision);
     const level = generation === this.#told ? 'debug' : 'info';

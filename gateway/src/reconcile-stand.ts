@@ -2,11 +2,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { createLog } from './log.js';
+import type { Prefix } from './net/prefix.js';
 import type { KeySet, MapEdit, Program } from './nft/program.js';
 import { prefixes } from './policy/fixture.js';
 import type { PolicyInForce } from './policy/in-force.js';
 import type { PolicyRule } from './policy/model.js';
 import { type Applied, Reconciler } from './reconcile.js';
+import type { Remembered } from './remembered.js';
 import type { Snapshot } from './snapshot/read.js';
 
 let revision = 0;
@@ -17,19 +19,23 @@ export const snapshotOf = (...rules: PolicyRule[]) => snapshotWith(['10.0.1.0/24
 /** The same, a being these. */
 export function snapshotWith(a: readonly string[], ...rules: PolicyRule[]): Snapshot {
   revision++;
+  const parts = [prefixes(...a), prefixes('10.20.0.0/16')] as const;
   return {
     revision,
     createdAt: '2026-11-01T00:00:00Z',
     policy: { rules, defaultAction: { action: 'DENY', logging: false } },
-    policyDigest: '',
+    policyDigest: JSON.stringify(rules),
     groups: [
-      { name: 'a', resolved: true, parts: [prefixes(...a)] },
-      { name: 'b', resolved: true, parts: [prefixes('10.20.0.0/16')] },
+      { name: 'a', resolved: true, parts: [parts[0]] },
+      { name: 'b', resolved: true, parts: [parts[1]] },
     ],
     inventory: { functions: [], scopes: [] },
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
-    parts: new Map(),
+    parts: new Map([
+      [a.join(), parts[0]],
+      ['b', parts[1]],
+    ]),
   };
 }
 
@@ -80,20 +86,24 @@ export class Stand {
   readonly failed: string[] = [];
   readonly switched: [generation: number, policy: PolicyInForce][] = [];
   readonly reconciler: Reconciler;
+  remembered: Remembered | undefined;
   now = new Date('2026-11-01T00:00:00Z');
   generationsInUse = new Set<number>();
 
-  constructor(t: Test) {
+  constructor(t: Test, { ownAddresses = [] }: { readonly ownAddresses?: readonly Prefix[] } = {}) {
     this.reconciler = new Reconciler({
       applier: this.applier,
       interfaces: { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false },
-      ownAddresses: () => [],
+      ownAddresses: () => ownAddresses,
       generationsInUse: async () => this.generationsInUse,
       log: createLog({ write: () => {} }),
       now: () => this.now,
       onSwitch: (generation, policy) => this.switched.push([generation, policy]),
       onApplied: (applied) => this.applied.push(applied),
       onFailed: (stage) => this.failed.push(stage),
+      remember: async (remembered) => {
+        this.remembered = remembered;
+      },
     });
     t.teardown(() => this.reconciler.stop());
   }

@@ -344,3 +344,48 @@ t.test('a start that fails is an error', async (t) => {
   t.equal(stand.reconciler.isCurrent, false);
   t.equal(stand.reconciler.applied, undefined);
 });
+
+t.test('what another process left and is remembered is not written again', async (t) => {
+  const first = new Stand(t);
+  const snapshot = snapshotOf(permit('one'), permit('two', { expires: '2026-11-02T00:00:00Z' }));
+  await first.reconciler.start(snapshot);
+  await first.reconciler.stop();
+  const remembered = first.remembered!;
+  t.match(remembered, {
+    generation: 1,
+    numbers: [
+      ['one', 1],
+      ['two', 2],
+    ],
+  });
+  const start = async (found: number | undefined, change: (next: Stand) => void = () => {}) => {
+    const next = new Stand(t);
+    next.applier.found = found;
+    change(next);
+    await next.reconciler.start(snapshot, remembered);
+    return next;
+  };
+
+  const same = await start(1);
+  t.strictSame(same.generations, [], 'nothing is written');
+  t.equal(same.reconciler.isCurrent, true);
+  t.match(same.applied, [{ generation: 1, snapshot }]);
+  t.match(same.switched, [[1, { rules: [{ name: 'one', number: 1 }] }]], 'marks mean what they meant');
+  same.reconciler.want(snapshotOf(permit('two'), permit('three')));
+  await same.until('applied', 2);
+  t.strictSame(same.generations, [2], 'a change is written whole, under the next generation');
+  t.match(same.reconciler.applied?.policy.rules, [{ number: 2 }, { number: 3 }], 'numbers are kept');
+
+  t.strictSame((await start(7)).generations, [8], 'another generation is in the kernel');
+  t.strictSame((await start(undefined)).generations, [1], 'there is none');
+  const later = await start(1, (next) => {
+    next.now = new Date('2026-11-03T00:00:00Z');
+  });
+  t.strictSame(later.generations, [2], 'a rule has expired since');
+  const drifted = await start(1, (next) => next.reconciler.drifted());
+  t.strictSame(drifted.generations, [2], 'somebody changed the table since');
+  const own = new Stand(t, { ownAddresses: prefixes('10.0.1.1/32') });
+  own.applier.found = 1;
+  await own.reconciler.start(snapshot, remembered);
+  t.strictSame(own.generations, [2], 'the gateway has another address');
+});

@@ -6,15 +6,10 @@ import type { Log } from './log.js';
 import type { Prefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
 import { ANY_EFFECT } from './policy/change.js';
-import {
-  type Compilation,
-  type CompiledPolicy,
-  Compiler,
-  closedPolicy,
-  PolicyTooLargeError,
-} from './policy/compile.js';
+import { type Compilation, Compiler, closedPolicy, PolicyTooLargeError } from './policy/compile.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce, RuleNumbers } from './policy/in-force.js';
+import { fingerprintOf, type Remembered } from './remembered.js';
 import { groupParts, type Snapshot } from './snapshot/read.js';
 
 /** Packets have left the old content behind, and kernels before 6.2 have let go of deleted chains, after this. */
@@ -28,7 +23,6 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 export interface Applied {
   readonly generation: number;
   readonly policy: PolicyInForce;
-  readonly compiled: CompiledPolicy;
   /** Undefined: the closed program, which drops everything. */
   readonly snapshot: Snapshot | undefined;
 }
@@ -46,6 +40,8 @@ export interface ReconcilerOptions {
   readonly onSwitch: (generation: number, policy: PolicyInForce) => void;
   readonly onApplied: (applied: Applied, durationSeconds: number) => void;
   readonly onFailed: (stage: string, error: Error) => void;
+  /** For the next process, when the kernel has settled. */
+  readonly remember: (remembered: Remembered) => Promise<void>;
 }
 
 const noPolicy: PolicyInForce = policyInForce(
@@ -62,7 +58,10 @@ const closed: Compilation = { compiled: closedPolicy, edits: undefined, effect: 
 export class Reconciler {
   readonly #options: ReconcilerOptions;
   #generations: Generations | undefined;
-  readonly #numbers = new RuleNumbers();
+  #numbers = new RuleNumbers();
+  /** What another process left in the kernel, untouched, until it is looked at. */
+  #remembered: Remembered | undefined;
+  #hasDrifted = false;
   /** Undefined: what is in the table is not known to be what a compiler made. */
   #compiler: Compiler | undefined;
   #wanted: Snapshot | undefined;
@@ -71,6 +70,8 @@ export class Reconciler {
   /** What the last attempt was about: another may be wanted by the time it fails. */
   #tried: Snapshot | undefined;
   #applied: Applied | undefined;
+  /** The gateway's addresses that the program leaves out. */
+  #own: readonly Prefix[] = [];
   /** Counts what calls for a reconciliation. `#settled` is the count when the last one began that succeeded. */
   #calls = 1;
   #settled = 0;
@@ -101,10 +102,15 @@ export class Reconciler {
     return this.#settled !== this.#calls;
   }
 
-  /** Takes over the table that is there, applies a first program and goes on until `stop`. */
-  async start(snapshot: Snapshot | undefined): Promise<void> {
+  /**
+   * Takes over the table that is there, applies a first program, unless the table is remembered to hold just that,
+   * and goes on until `stop`.
+   */
+  async start(snapshot: Snapshot | undefined, remembered?: Remembered): Promise<void> {
     this.#wanted = snapshot;
     this.#startedWith = snapshot;
+    this.#remembered = remembered;
+    this.#numbers = new RuleNumbers(remembered?.numbers);
     await this.#reconcile();
     this.#running = this.#loop();
   }
@@ -117,6 +123,7 @@ export class Reconciler {
 
   /** Someone else changed the table: everything is written anew from memory. */
   drifted(): void {
+    this.#hasDrifted = true;
     this.#isTableKnown = false;
     this.#isProgramWhole = false;
     this.#compiler = undefined;
@@ -128,6 +135,7 @@ export class Reconciler {
     this.#stopped = true;
     this.#wake();
     await this.#running;
+    await this.#remember();
     clearTimeout(this.#expiry);
   }
 
@@ -153,7 +161,10 @@ export class Reconciler {
       } else {
         await this.#sleep(COLLECT_MS);
         const hasGarbage = !this.#isDirty && (await this.#collect());
-        if (!this.#isDirty && !hasGarbage) await this.#sleep(undefined);
+        if (!this.#isDirty && !hasGarbage) {
+          await this.#remember();
+          await this.#sleep(undefined);
+        }
       }
     }
   }
@@ -198,6 +209,7 @@ export class Reconciler {
     if (snapshot === undefined) return closed;
     this.#compiler ??= newCompiler();
     const excluded = this.#options.ownAddresses();
+    this.#own = excluded;
     const wasInForce = snapshot === this.#startedWith || snapshot === this.#applied?.snapshot;
     const groups = groupParts(snapshot);
     return this.#compiler.compile({ policy, groups, excluded, wasInForce });
@@ -214,12 +226,15 @@ export class Reconciler {
         this.#compiler = undefined;
         const found = await applier.takeOver();
         this.#generations ??= new Generations(found, () => this.#generationsInUse());
+        if (found !== this.#remembered?.generation) this.#remembered = undefined;
       }
       const snapshot = this.#wanted;
       this.#tried = snapshot;
       const at = now();
       const policy = this.#policyOf(snapshot, at);
-      if (!this.#isInForce(snapshot, policy)) {
+      this.#resume(snapshot, policy);
+      if (this.#isInForce(snapshot, policy)) this.#goOn(snapshot, policy);
+      else {
         const applied = await this.#apply(policy, this.#compile(snapshot, policy));
         this.#applied = { ...applied, snapshot };
       }
@@ -233,6 +248,40 @@ export class Reconciler {
       if (!(error instanceof ApplyError)) this.#isTableKnown = false;
       throw error;
     }
+  }
+
+  /** Takes what another process left for applied, where it is what is wanted. */
+  #resume(snapshot: Snapshot | undefined, policy: PolicyInForce): void {
+    const remembered = this.#remembered;
+    this.#remembered = undefined;
+    if (remembered === undefined || snapshot === undefined || this.#hasDrifted) return;
+    const own = this.#options.ownAddresses();
+    if (remembered.fingerprint !== this.#fingerprintOf(snapshot, policy, own)) return;
+    this.#own = own;
+    this.#applied = { generation: remembered.generation, policy, snapshot };
+    this.#isProgramWhole = true;
+    this.#options.onSwitch(remembered.generation, policy);
+  }
+
+  #fingerprintOf(snapshot: Snapshot, policy: PolicyInForce, own: readonly Prefix[]): string {
+    return fingerprintOf(snapshot, policy, this.#options.interfaces, own);
+  }
+
+  #fingerprintInForce({ snapshot, policy }: Applied): string {
+    return this.#fingerprintOf(snapshot!, policy, this.#own);
+  }
+
+  /** What the next process may find in the kernel; undefined while that is not what is wanted. */
+  #toRemember(): Remembered | undefined {
+    const applied = this.#applied;
+    if (this.#isDirty || !this.#isProgramWhole || applied?.snapshot === undefined) return undefined;
+    const numbers = applied.policy.rules.map(({ name, number }) => [name, number] as const);
+    return { generation: applied.generation, numbers, fingerprint: this.#fingerprintInForce(applied) };
+  }
+
+  async #remember(): Promise<void> {
+    const remembered = this.#toRemember();
+    if (remembered !== undefined) await this.#options.remember(remembered);
   }
 
   /** Where the last applications failed, the generation in force is not the one that was given out last. */
@@ -250,15 +299,25 @@ export class Reconciler {
     return isSame ? applied!.policy : policyInForce(snapshot.policy, now, this.#numbers);
   }
 
-  /** What was refused for its size left what is in force as it was; only the compiler went on. */
-  #isInForce(snapshot: Snapshot | undefined, { rules }: PolicyInForce): boolean {
+  /**
+   * Without a compiler that knows, by what it is made of: what was refused for its size left what is in force as it
+   * was, and what another process left was made by another compiler.
+   */
+  #isInForce(snapshot: Snapshot | undefined, policy: PolicyInForce): boolean {
     const applied = this.#applied;
     const isWhole = this.#compiler === undefined && this.#isTableKnown && this.#isProgramWhole;
-    if (!isWhole || applied === undefined || applied.snapshot !== snapshot) return false;
-    return (
-      rules.length === applied.policy.rules.length &&
-      rules.every(({ name }, index) => name === applied.policy.rules[index]!.name)
-    );
+    if (!isWhole || applied === undefined) return false;
+    if (snapshot === undefined || applied.snapshot === undefined) return snapshot === applied.snapshot;
+    const own = this.#options.ownAddresses();
+    return this.#fingerprintOf(snapshot, policy, own) === this.#fingerprintInForce(applied);
+  }
+
+  /** The same program, of another snapshot perhaps. */
+  #goOn(snapshot: Snapshot | undefined, policy: PolicyInForce): void {
+    const applied = this.#applied!;
+    if (applied.snapshot === snapshot) return;
+    this.#options.onSwitch(applied.generation, policy);
+    this.#applied = { ...applied, snapshot, policy };
   }
 
   async #apply(policy: PolicyInForce, compilation: Compilation): Promise<Omit<Applied, 'snapshot'>> {
@@ -273,7 +332,7 @@ export class Reconciler {
     });
     // Not where the table drifted meanwhile.
     this.#isProgramWhole = this.#isTableKnown;
-    return { generation, policy, compiled: compilation.compiled };
+    return { generation, policy };
   }
 
   /** `at` is when it was said which rules are in force: one may have expired since, while they were applied. */

@@ -75,7 +75,12 @@ export class Crowd {
     }
   }
 
-  /** Has the kernel told again: its sets may be new, or another process's. */
+  /** Has the kernel told again, where its sets may be new: those are empty. */
+  tellAgain(): void {
+    if (this.size > 0) this.tell();
+  }
+
+  /** Has the kernel told, whatever its sets hold. */
   tell(): void {
     this.#timer ??= setTimeout(() => void this.#write(), WRITE_MS);
   }

@@ -1,5 +1,6 @@
+import { again } from '../netlink/again.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
-import { isInterrupted, isNotFound } from '../netlink/error.js';
+import { isNotFound } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
@@ -10,7 +11,6 @@ const NLM_F_REQUEST = 0x1;
 const NLM_F_ACK = 0x4;
 const NLM_F_DUMP = 0x300;
 const NFGENMSG_BYTES = 4;
-const DUMP_TRIES_MAX = 20;
 
 /** Names of what our table holds in the kernel. */
 export interface TableContent {
@@ -40,6 +40,7 @@ const NFTA_OBJ_DATA = 4;
 const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
 const NFTA_TABLE_FLAGS = 2;
+const NFTA_GEN_ID = 1;
 /** The name attribute of a chain and of a set. */
 const NFTA_CHAIN_NAME = 3;
 const NFTA_SET_NAME = 2;
@@ -76,15 +77,9 @@ export class NftKernel {
     await this.commit(batch);
   }
 
-  /** Lists our table's objects; again and again where they change meanwhile. */
-  async #dump(operation: string, type: number): Promise<Attributes[]> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.#dumpOnce(operation, type);
-      } catch (error) {
-        if (!isInterrupted(error) || tries === DUMP_TRIES_MAX) throw error;
-      }
-    }
+  /** Lists our table's objects. */
+  #dump(operation: string, type: number): Promise<Attributes[]> {
+    return again(() => this.#dumpOnce(operation, type));
   }
 
   async #dumpOnce(operation: string, type: number): Promise<Attributes[]> {
@@ -128,6 +123,21 @@ export class NftKernel {
       if (isNotFound(error)) return undefined;
       throw error;
     }
+  }
+
+  /** The id of the whole ruleset of this network namespace: another after each transaction, whoever made it. */
+  async rulesetId(): Promise<number> {
+    const sequence = ++this.#sequence;
+    const writer = new MessageWriter()
+      .beginMessage({ type: NFT_MSG.getGen, flags: NLM_F_REQUEST | NLM_F_ACK, sequence })
+      .netfilterHeader(0)
+      .endMessage();
+    const [answer] = await this.#connection.request({
+      bytes: writer.bytes(),
+      lastSequence: sequence,
+      operation: () => 'get ruleset id',
+    });
+    return new Attributes(answer!.payload, NFGENMSG_BYTES).u32be(NFTA_GEN_ID)!;
   }
 
   /** Names of what our table holds; empty where there is no table. */

@@ -33,8 +33,14 @@ export interface PolicyInForce {
  * was given up comes again as late as it can: packets and log records may still carry it.
  */
 export class RuleNumbers {
-  #numbers: ReadonlyMap<string, number> = new Map();
-  #last = 0;
+  #numbers: ReadonlyMap<string, number>;
+  #last: number;
+
+  /** `numbers` are those that are in force already. */
+  constructor(numbers: Iterable<readonly [string, number]> = []) {
+    this.#numbers = new Map(numbers);
+    this.#last = Math.max(0, ...this.#numbers.values());
+  }
 
   /** The numbers of these rules, from 1 on: up to RULES_MAX while there are no more rules. */
   of(names: readonly string[]): ReadonlyMap<string, number> {

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AF_UNSPEC, NLM_F_DUMP, NLM_F_REQUEST } from '../conntrack/constants.js';
+import { again } from '../netlink/again.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
-import { isInterrupted } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { NFPROTO_INET, NFT_MSG } from '../nft/batch.js';
@@ -14,7 +14,6 @@ import { SCRATCH_TABLE } from './scratch.js';
 const GET_RULE = (10 << 8) | 7;
 const GET_FLOWTABLE = (10 << 8) | 23;
 const NFGENMSG_BYTES = 4;
-const DUMP_TRIES_MAX = 20;
 /** Names of chains that one finding shows. */
 const CHAINS_SHOWN_MAX = 3;
 
@@ -155,14 +154,8 @@ export class ForeignTables {
    * What they do now. Cost: one dump of the chains, and one of the rules of each table. Rejects with NetlinkError,
    * EINTR where they change faster than they can be listed.
    */
-  async look(): Promise<Foreign> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.#lookOnce();
-      } catch (error) {
-        if (!isInterrupted(error) || tries === DUMP_TRIES_MAX) throw error;
-      }
-    }
+  look(): Promise<Foreign> {
+    return again(() => this.#lookOnce());
   }
 
   async #lookOnce(): Promise<Foreign> {

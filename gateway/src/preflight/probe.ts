@@ -1,8 +1,9 @@
 import { AF_UNSPEC, NLM_F_ACK, NLM_F_REQUEST } from '../conntrack/constants.js';
 import { parseAddress } from '../net/address.js';
 import { FAMILIES } from '../net/family.js';
+import { again } from '../netlink/again.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from '../netlink/connection.js';
-import { isBusy, isPermissionDenied, NetlinkError, UnknownOutcomeError } from '../netlink/error.js';
+import { isBusy, isPermissionDenied, NetlinkError } from '../netlink/error.js';
 import { Attributes } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeBind } from '../nflog/encode.js';
@@ -146,8 +147,6 @@ async function probeRoutingRules({ routing }: Sockets): Promise<void> {
     await routing.request({ bytes: writer.bytes(), lastSequence: 1, operation });
   }
 }
-
-const PROBE_TRIES_MAX = 5;
 
 /** What the program is made of. */
 function programFeatures({ snat }: Needs): Feature[] {
@@ -303,23 +302,12 @@ export const features = (needs: Needs): readonly Feature[] => [
   ...OPTIONAL,
 ];
 
-/** A probe changes nothing that stays: one whose answer was lost is made again. */
-async function tryProbe({ probe }: Feature, sockets: Sockets): Promise<unknown> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await probe(sockets);
-    } catch (error) {
-      if (!(error instanceof UnknownOutcomeError) || tries === PROBE_TRIES_MAX) throw error;
-    }
-  }
-}
-
 async function findFeature(feature: Feature, sockets: Sockets): Promise<Finding> {
   const { name, isNeeded, from, use } = feature;
   const found = { name: `feature.${name}`, ...(isNeeded && { expected: 'yes' }) };
   let why = '';
   try {
-    if ((await tryProbe(feature, sockets)) !== false)
+    if ((await again(() => feature.probe(sockets))) !== false)
       return { ...found, level: 'ok', value: 'yes', detail: use };
   } catch (error) {
     if (!(error instanceof NetlinkError)) throw error;

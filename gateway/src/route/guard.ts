@@ -1,5 +1,6 @@
 import { NetlinkSocket } from 'nftables-napi';
 import { FAMILIES } from '../net/family.js';
+import { again } from '../netlink/again.js';
 import { NETLINK_ROUTE, type NetlinkConnection } from '../netlink/connection.js';
 import { readMessages } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
@@ -66,8 +67,8 @@ export class Guard {
   async #present(): Promise<BlackholeRule[]> {
     const rules: BlackholeRule[] = [];
     for (const family of FAMILIES) {
-      const messages = await this.#request('list routing rules', (writer, sequence) =>
-        encodeDumpRules(writer, sequence, family),
+      const messages = await again(() =>
+        this.#request('list routing rules', (writer, sequence) => encodeDumpRules(writer, sequence, family)),
       );
       for (const message of messages) {
         const rule = decodeRule(message)?.rule;

@@ -1,0 +1,92 @@
+import { createHash } from 'node:crypto';
+import { readFile, readlink, rm } from 'node:fs/promises';
+import { z } from 'zod';
+import type { Log } from './log.js';
+import { type Prefix, printPrefix } from './net/prefix.js';
+import { fixedChains, type GatewayInterfaces } from './policy/fixed-chains.js';
+import type { PolicyInForce } from './policy/in-force.js';
+import { writeWhole } from './snapshot/folder.js';
+import type { Snapshot } from './snapshot/read.js';
+
+/** What a process that ends leaves to the next: which program is in the kernel, and what it was made of. */
+export interface Remembered {
+  readonly fingerprint: string;
+  readonly generation: number;
+  readonly numbers: readonly (readonly [rule: string, number: number])[];
+}
+
+const rememberedSchema = z.strictObject({
+  fingerprint: z.string(),
+  generation: z.int(),
+  numbers: z.array(z.tuple([z.string(), z.int()])),
+  kernel: z.string(),
+});
+
+const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as {
+  readonly version: string;
+};
+
+/** What a program is made of: where it is equal, so is the program, but for the names of content. */
+export function fingerprintOf(
+  { policyDigest, groups, parts }: Snapshot,
+  { rules }: PolicyInForce,
+  interfaces: GatewayInterfaces,
+  ownAddresses: readonly Prefix[],
+): string {
+  const digests = new Map([...parts].map(([digest, part]) => [part, digest]));
+  const made = {
+    version,
+    fixed: fixedChains({ interfaces, generation: 1, top: undefined }),
+    own: ownAddresses.map(printPrefix).sort(),
+    policyDigest,
+    rules: rules.map(({ name, number }) => [name, number]),
+    groups: groups.map((group) => [group.name, ...group.parts.map((part) => digests.get(part))]),
+  };
+  const text = JSON.stringify(made, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+  return createHash('sha256').update(text).digest('hex');
+}
+
+/**
+ * Keeps on disk which program is in force, so that a process that starts with the same wanted writes nothing. It
+ * holds for one boot, one network namespace and one id of nf_tables' ruleset, which every transaction of anyone
+ * changes: what may have been touched is written anew.
+ */
+export class ProgramMemory {
+  readonly #path: string;
+  readonly #rulesetId: () => Promise<number>;
+  readonly #log: Log;
+
+  constructor(path: string, rulesetId: () => Promise<number>, log: Log) {
+    this.#path = path;
+    this.#rulesetId = rulesetId;
+    this.#log = log;
+  }
+
+  /** What is known to be in the kernel untouched. To be asked before this process writes anything there. */
+  async recall(): Promise<Remembered | undefined> {
+    try {
+      const { kernel, ...remembered } = rememberedSchema.parse(
+        JSON.parse(await readFile(this.#path, 'utf8')),
+      );
+      return kernel === (await this.#kernel()) ? remembered : undefined;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+        this.#log.warn('what was in force is not known, it is written anew', { error: error as Error });
+      return undefined;
+    }
+  }
+
+  async remember(remembered: Remembered): Promise<void> {
+    try {
+      await writeWhole(this.#path, JSON.stringify({ ...remembered, kernel: await this.#kernel() }));
+    } catch (error) {
+      this.#log.debug('what is in force could not be noted', { error: error as Error });
+      await rm(this.#path, { force: true });
+    }
+  }
+
+  async #kernel(): Promise<string> {
+    const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
+    return `${boot.trim()} ${await readlink('/proc/self/ns/net')} ${await this.#rulesetId()}`;
+  }
+}
