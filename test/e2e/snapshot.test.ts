@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import type { Status } from 'sluice-gateway/admin/answers.js';
 import type { Manifest, PolicyBody } from 'sluice-gateway/snapshot/format.js';
 import t, { type Test } from 'tap';
@@ -238,15 +238,19 @@ t.test('a process that finds in the kernel what is wanted writes nothing', async
     stage.gateway
       .run('nft', ['-a', '-t', 'list', 'table', 'inet', 'sluice'])
       .replace(/packets \d+ bytes \d+/g, '');
-  await until('what is in force is noted', () => existsSync(stage.path('state/in-force.json')));
+  const note = stage.path('state/in-force.json');
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    await until('what is in force is noted', () => existsSync(note));
     const before = listing();
     await stage.product!.stop(signal);
+    const { mtimeMs } = statSync(note);
     stage.start();
     const { generation } = await stage.ready();
     t.equal(listing(), before, `${signal}: each rule is the one that was there`);
     t.match(before, `chain generation_${generation} `);
     await goesOn(signal, arrived);
+    // To own the table is a transaction: the ruleset has another id.
+    await until('it is noted again', () => statSync(note).mtimeMs !== mtimeMs);
     t.equal(arrived().denied, 0, 'nothing denied passed');
   }
   await stage.product!.stop();

@@ -70,7 +70,7 @@ t.test('the applier loads, switches, collects, and takes over what is there', as
   await applier.apply(first);
   const present = await kernel.list();
   t.strictSame(present.chains, namesOf(first).add('generation_7'));
-  t.strictSame(present.maps, new Set(first.maps.map(({ name }) => name)));
+  t.strictSame(present.maps, new Set([...first.maps, ...first.liveSets].map(({ name }) => name)));
   t.strictSame(present.counters, new Set(first.counters));
   t.strictSame(present.limits, new Set(first.limits.map(({ name }) => name)));
   t.equal(await applier.collect(), false, 'nothing is old');
@@ -93,7 +93,7 @@ t.test('the applier loads, switches, collects, and takes over what is there', as
   t.equal(await heir.collect(), false);
   const left = await kernel.list();
   t.strictSame(left.chains, namesOf(inherited).add('generation_9'), 'nothing of its forebear is left');
-  t.strictSame(left.maps, new Set(inherited.maps.map(({ name }) => name)));
+  t.strictSame(left.maps, new Set([...inherited.maps, ...inherited.liveSets].map(({ name }) => name)));
   t.strictSame([left.counters, left.limits], [present.counters, present.limits], 'but what is named alike');
 });
 

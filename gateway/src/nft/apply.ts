@@ -163,6 +163,8 @@ export class Applier {
     const flags = await this.#kernel.tableFlags();
     const isFree = flags === undefined || (flags & (TABLE_OWNER | TABLE_PERSIST)) === TABLE_PERSIST;
     this.#tableFlags = isFree && this.#owns() ? TABLE_OWNER | TABLE_PERSIST : undefined;
+    if (flags !== undefined && this.#tableFlags !== undefined)
+      await this.#kernel.commit(new Batch().addTable(this.#tableFlags));
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }
