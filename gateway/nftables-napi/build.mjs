@@ -7,8 +7,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(fileURLToPath(import.meta.url));
-const sources = ['netlink.c', 'tcp.c'].map((name) => join(root, 'src', name));
-const included = join(root, 'src', 'tcp.h');
+const sources = ['netlink.c', 'tcp.c', 'ethtool.c'].map((name) => join(root, 'src', name));
+const included = join(root, 'src', 'verbs.h');
 const output = join(root, 'build', 'netlink.node');
 
 const HELP = `It needs a C compiler and the headers of libc and Linux:

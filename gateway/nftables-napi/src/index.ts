@@ -80,7 +80,7 @@ export interface TcpReset {
 type Handle = object;
 
 /**
- * The verbs of netlink.c and tcp.c: 0 or an errno from those that return nothing else, a negative errno from the
+ * The verbs of netlink.c, tcp.c and ethtool.c: 0 or an errno from those that return nothing else, a negative errno from the
  * getters.
  */
 interface Native {
@@ -99,6 +99,7 @@ interface Native {
     mark: number,
   ): number;
   synAs(source: Uint8Array, destination: Uint8Array): number;
+  ethtoolStats(name: string): ArrayBuffer | number;
 }
 
 function load(): Native {
@@ -308,4 +309,30 @@ export function resetTcp({ source, destination, sequence, acknowledgement, mark 
 export function probeTcp(source: TcpEnd, destination: TcpEnd): void {
   const errno = native.synAs(socketAddress(source), socketAddress(destination));
   if (errno !== 0) throw new NetlinkSystemError('probe connection', errno, 'TCP');
+}
+
+/** linux/ethtool.h, linux/if.h */
+const ETH_GSTRING_LEN = 32;
+const IFNAMSIZ = 16;
+const STAT_BYTES = ETH_GSTRING_LEN + 8;
+
+/**
+ * What the driver of a network interface counts, by its own names, as `ethtool -S` shows it; nothing where it counts
+ * nothing. Throws NetlinkSystemError: ENODEV where there is no such interface. Blocks for as long as the driver takes,
+ * some microseconds for most.
+ */
+export function ethtoolStats(name: string): ReadonlyMap<string, bigint> {
+  const bytesOfName = Buffer.byteLength(name);
+  checkInteger('length of name', bytesOfName, 1, IFNAMSIZ - 1, 'ethtool');
+  const answer = native.ethtoolStats(name);
+  if (typeof answer === 'number') throw new NetlinkSystemError('read statistics', answer, 'ethtool');
+  const count = answer.byteLength / STAT_BYTES;
+  const names = Buffer.from(answer, 0, count * ETH_GSTRING_LEN).toString('latin1');
+  const values = new BigUint64Array(answer, count * ETH_GSTRING_LEN, count);
+  return new Map(
+    Array.from(values, (value, index) => {
+      const text = names.slice(index * ETH_GSTRING_LEN, (index + 1) * ETH_GSTRING_LEN);
+      return [text.split('\0', 1)[0]!, value];
+    }),
+  );
 }

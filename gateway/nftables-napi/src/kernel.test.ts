@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { NetlinkSocket, SocketClosedError } from './index.js';
+import { ethtoolStats, NetlinkSocket, SocketClosedError } from './index.js';
 
 const NETLINK_ROUTE = 0;
 const NETLINK_NETFILTER = 12;
@@ -298,9 +298,28 @@ function tcpTests(): void {
   });
 }
 
+function ethtoolTests(): void {
+  t.test('statistics of a driver by its own names, in this namespace', async (t) => {
+    execFileSync('ip', ['link', 'add', 'stats0', 'type', 'veth', 'peer', 'name', 'stats1']);
+    const links = JSON.parse(execFileSync('ip', ['-j', 'link', 'show']).toString()) as {
+      readonly ifname: string;
+      readonly ifindex: number;
+    }[];
+    const indexOf = (name: string) => BigInt(links.find(({ ifname }) => ifname === name)!.ifindex);
+    const [first, second] = [ethtoolStats('stats0'), ethtoolStats('stats1')];
+    t.equal(first.get('peer_ifindex'), indexOf('stats1'));
+    t.equal(second.get('peer_ifindex'), indexOf('stats0'));
+    t.ok(first.size > 1, 'veth counts for each queue too');
+    t.throws(() => ethtoolStats('none0'), { code: 'ENODEV', operation: 'read statistics' });
+    t.equal(ethtoolStats('lo').size, 0, 'its driver counts nothing');
+    t.throws(() => ethtoolStats('a234567890123456'), RangeError);
+  });
+}
+
 if (process.env[INSIDE] !== undefined) {
   tests();
   tcpTests();
+  ethtoolTests();
 } else if (process.getuid?.() !== 0) {
   t.pass('everything', { skip: 'needs root, to make a network namespace' });
 } else {

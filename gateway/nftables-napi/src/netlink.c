@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include <linux/netlink.h>
-#include "tcp.h"
+#include "verbs.h"
 
 #define SLOTS 4
 #define SLOT_BYTES (256 * 1024)
@@ -385,6 +385,7 @@ NAPI_MODULE_INIT() {
       {"send", NULL, verb_send, NULL, NULL, NULL, napi_default, NULL},
       {"resetAs", NULL, verb_reset_as, NULL, NULL, NULL, napi_default, NULL},
       {"synAs", NULL, verb_syn_as, NULL, NULL, NULL, napi_default, NULL},
+      {"ethtoolStats", NULL, verb_ethtool_stats, NULL, NULL, NULL, napi_default, NULL},
   };
   TRY(env, napi_define_properties(env, exports, sizeof(verbs) / sizeof(verbs[0]), verbs));
   return exports;

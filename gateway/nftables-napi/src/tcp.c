@@ -4,7 +4,7 @@
  * repair mode needs CAP_NET_ADMIN and no raw sockets (tcp(7) TCP_REPAIR, Linux 3.5; without a window probe 4.19);
  * ports below `ip_unprivileged_port_start` need CAP_NET_BIND_SERVICE too: EACCES. Nothing here blocks.
  */
-#include "tcp.h"
+#include "verbs.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>

@@ -1,7 +1,8 @@
-/* The verbs of tcp.c, which index.ts describes. */
+/* The verbs of tcp.c and ethtool.c, which index.ts describes. */
 #define NAPI_VERSION 8
 #include <node_api.h>
 #include <stdbool.h>
 
 napi_value verb_reset_as(napi_env env, napi_callback_info info);
 napi_value verb_syn_as(napi_env env, napi_callback_info info);
+napi_value verb_ethtool_stats(napi_env env, napi_callback_info info);
