@@ -17,10 +17,12 @@ import { speaker } from './live/reset.js';
 import { type InForce, Revoker } from './live/revoker.js';
 import type { Log } from './log.js';
 import { buildMatcher, ownAddresses } from './matcher/of-snapshot.js';
+import { ConnectionSums } from './metrics/connections.js';
+import { LABEL_VALUES_MAX } from './metrics/labels.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { type MetricsServer, parseListen, serveMetrics } from './metrics/server.js';
+import { exportSources } from './metrics/sources.js';
 import { parseAddress } from './net/address.js';
-
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
@@ -28,7 +30,7 @@ import { listenNflog } from './nflog/listen.js';
 import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
-import { crowdedSets, UNLIMITED_COUNTER } from './policy/fairness.js';
+import { crowdedSets } from './policy/fairness.js';
 import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
 import { ruleObjects } from './policy/rule-content.js';
 import { Preflight } from './preflight/preflight.js';
@@ -37,7 +39,7 @@ import { ProgramMemory } from './remembered.js';
 import { Guard } from './route/guard.js';
 import { RuleHistory } from './rule-history.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
-import { prefixCountOf, type Snapshot } from './snapshot/read.js';
+import type { Snapshot } from './snapshot/read.js';
 import { enableForwarding, enableTracking, hasInterface, honourMarks } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
@@ -63,7 +65,8 @@ export function interfacesOf({ gateway }: Config): GatewayInterfaces {
 export class Gateway {
   readonly #config: Config;
   readonly #log: Log;
-  readonly #metrics: Metrics = createMetrics();
+  readonly #metrics: Metrics;
+  readonly #sums = new ConnectionSums(LABEL_VALUES_MAX - 1);
   readonly #history = new RuleHistory();
   readonly #recent = new RecentFlows();
   readonly #sinks: FlowSink[] = [];
@@ -72,6 +75,7 @@ export class Gateway {
   readonly #tracking = new NetlinkConnection(NETLINK_NETFILTER);
   readonly #sweeping = new NetlinkConnection(NETLINK_NETFILTER);
   readonly #routing = new NetlinkConnection(NETLINK_ROUTE);
+  readonly #scraping = new NetlinkConnection(NETLINK_NETFILTER);
   readonly #kernel = new NftKernel(this.#netfilter);
   readonly #conntrack = new ConntrackTable(this.#tracking);
   readonly #interfaces: readonly string[];
@@ -92,6 +96,7 @@ export class Gateway {
   constructor(config: Config, log: Log) {
     this.#config = config;
     this.#log = log;
+    this.#metrics = createMetrics({ rulesMax: config.metrics.rulesMax });
     const { lambdaInterfaces, egressInterfaces, name } = config.gateway;
     this.#revoker = new Revoker({
       table: this.#conntrack,
@@ -182,7 +187,13 @@ export class Gateway {
     // What is remembered held nobody back.
     if (remembered === undefined) this.#crowd.tell();
     await enableForwarding(this.#interfaces);
-    this.#exportMetrics();
+    exportSources(this.#metrics, {
+      connection: this.#scraping,
+      reconciler: this.#reconciler,
+      sums: this.#sums,
+      sinks: this.#sinks,
+      interfaces: this.#interfaces,
+    });
     await this.#serve();
     await this.#keeper.start();
     const timer = setInterval(() => void this.#tellSuppressed(), SUPPRESSED_MS);
@@ -202,8 +213,8 @@ export class Gateway {
     for (const close of this.#closers.reverse()) await close();
     for (const record of this.#assembler.finish()) this.#write(record);
     await Promise.all(this.#sinks.map((sink) => sink.stop()));
-    for (const connection of [this.#netfilter, this.#tracking, this.#sweeping, this.#routing])
-      connection.close();
+    const netfilter = [this.#netfilter, this.#tracking, this.#sweeping, this.#scraping];
+    for (const connection of [...netfilter, this.#routing]) connection.close();
   }
 
   #onApplied(applied: Applied, seconds: number): void {
@@ -228,6 +239,7 @@ export class Gateway {
 
   async #listen(): Promise<void> {
     const lost = (source: 'conntrack' | 'nflog') => () => {
+      if (source === 'conntrack') this.#sums.lost();
       this.#metrics.eventsLost(source, 1);
       this.#write(this.#assembler.lost(source));
     };
@@ -250,6 +262,7 @@ export class Gateway {
     this.#crowd.recount();
     await this.#conntrack.forEach((entry) => {
       this.#crowd.opened(entry);
+      this.#sums.known(entry);
       this.#write(this.#assembler.conntrack({ ...entry, kind: 'update' }));
     });
     this.#crowd.recounted();
@@ -258,6 +271,7 @@ export class Gateway {
   #onConnection(event: ConntrackEvent): void {
     if (event.kind === 'new') this.#crowd.opened(event);
     else if (event.kind === 'destroy') this.#crowd.closed(event);
+    this.#sums.take(event, () => this.#matcher.groupsOf(event.original.src));
     this.#write(this.#assembler.conntrack(event));
   }
 
@@ -316,44 +330,6 @@ export class Gateway {
   #rules() {
     const policy = this.#reconciler.applied?.policy;
     return policy === undefined ? [] : [...policy.rules, policy.byDefault];
-  }
-
-  #exportMetrics(): void {
-    const metrics = this.#metrics;
-    const snapshot = () => this.#reconciler.applied?.snapshot;
-    metrics.decisions(async () => {
-      const counters = await this.#kernel.counters();
-      return this.#rules().map((rule) => ({
-        rule: rule.name,
-        action: rule.action,
-        enforced: rule.enforced,
-        count: counters.get(ruleObjects(rule).decided)?.packets ?? 0n,
-      }));
-    });
-    metrics.dropped(async () =>
-      Object.entries(await this.#dropped()).map(([reason, count]) => ({ reason, count })),
-    );
-    metrics.sourcesHeldBack(async () => [this.#crowd.size]);
-    metrics.unlimited(async () => [(await this.#kernel.counters()).get(UNLIMITED_COUNTER)?.packets ?? 0n]);
-    metrics.inventoryAge(async () =>
-      (snapshot()?.inventory.scopes ?? []).flatMap(({ accountId, region, refreshedAt }) =>
-        refreshedAt === undefined
-          ? []
-          : [{ account: accountId, region, ageSeconds: (Date.now() - Date.parse(refreshedAt)) / 1000 }],
-      ),
-    );
-    metrics.groupPrefixes(async () =>
-      (snapshot()?.groups ?? []).map((group) => ({ group: group.name, prefixes: prefixCountOf(group) })),
-    );
-    metrics.flowRecords(async () =>
-      this.#sinks.flatMap((sink) => {
-        const { written, dropped } = sink.counts();
-        return [
-          { sink: sink.name, outcome: 'written' as const, count: written },
-          { sink: sink.name, outcome: 'dropped' as const, count: dropped },
-        ];
-      }),
-    );
   }
 
   async #dropped(): Promise<Record<string, number>> {

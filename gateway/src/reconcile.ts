@@ -23,6 +23,8 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 export interface Applied {
   readonly generation: number;
   readonly policy: PolicyInForce;
+  /** Undefined: another process made it. */
+  readonly compiled: CompiledPolicy | undefined;
   /** Undefined: the closed program, which drops everything. */
   readonly snapshot: Snapshot | undefined;
 }

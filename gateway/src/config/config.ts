@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { RULES_MAX_DEFAULT } from '../metrics/labels.js';
 import { parseListen } from '../metrics/server.js';
 import { readAddress } from '../net/address.js';
+import { RULES_MAX } from '../nft/mark.js';
 import { printable } from '../text.js';
 
 export const CONFIG_LIMITS = {
@@ -79,7 +81,13 @@ const configSchema = z.strictObject({
         .max(CONFIG_LIMITS.sinksMax),
     })
     .prefault({ sinks: [{ type: 'stdout' }] }),
-  metrics: z.strictObject({ listen: z.string() }).prefault({ listen: '127.0.0.1:9464' }),
+  metrics: z
+    .strictObject({
+      listen: z.string().default('127.0.0.1:9464'),
+      /** Rules with series of their own, the busiest first; the rest is summed as `other`. */
+      rulesMax: z.int().min(1).max(RULES_MAX).default(RULES_MAX_DEFAULT),
+    })
+    .prefault({}),
   admin: z.strictObject({ socket: path }).prefault({ socket: '/run/sluice/admin.sock' }),
   state: z.strictObject({ path }).prefault({ path: '/var/lib/sluice' }),
   /** The user that the controller client runs as, when `sluice run` starts it as root. */

@@ -3,6 +3,7 @@ const CTNETLINK = 1 << 8;
 export const IPCTNL_MSG_CT_NEW = CTNETLINK | 0;
 export const IPCTNL_MSG_CT_GET = CTNETLINK | 1;
 export const IPCTNL_MSG_CT_DELETE = CTNETLINK | 2;
+export const IPCTNL_MSG_CT_GET_STATS_CPU = CTNETLINK | 4;
 
 /**
  * linux/netlink.h. `NLM_F_DUMP` is `NLM_F_ROOT | NLM_F_MATCH`; `NLM_F_CREATE` marks the event of a new entry.

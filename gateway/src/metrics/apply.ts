@@ -1,8 +1,48 @@
 import { Histogram } from 'prom-client';
-import { counter, type Families, gauge } from './family.js';
+import { counter, type Families, gauge, pulled } from './family.js';
 
 /** From one element changed to a million intervals loaded. */
 const BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60];
+
+/** Of an application that fails, and of a snapshot that is refused before. */
+const STAGES = ['snapshot', 'compile', 'load', 'switch', 'edit'];
+/** As `watchTable` tells them, and the routing rules of the guard. */
+const DRIFT_KINDS = ['table', 'chain', 'rule', 'map', 'element', 'counter', 'unknown', 'guard'];
+
+/** The elements of all sets and maps of one kind. */
+export interface SetSize {
+  readonly kind: string;
+  readonly elements: number;
+}
+
+function pulledApplyMetrics(families: Families) {
+  const value = { labels: [], kind: 'gauge', merge: 'sum' } as const;
+  const of = (count: number) => ({ labels: {}, value: count });
+  const help =
+    'Whether the newest snapshot is in the kernel and nobody else is known to have changed it, 1 or 0';
+  return {
+    /** Asked at scrape. */
+    isCurrent: pulled(families, { ...value, of, name: 'sluice_enforcement_current', help }),
+    /** Asked at scrape: of the kernel. */
+    defaultDrop: pulled(families, {
+      ...{ ...value, of, name: 'sluice_default_drop_present' },
+      help: 'Whether the kernel has our two chains that drop what no rule permits, 1 or 0',
+    }),
+    generation: pulled(families, {
+      ...{ ...value, of, name: 'sluice_generation' },
+      help: 'Number under which connections are judged now; it changes where a change may end live ones',
+    }),
+    /** Asked at scrape: of the program in force. */
+    setSizes: pulled(families, {
+      name: 'sluice_set_elements',
+      help: 'Elements of the sets and maps of the program in force, by kind',
+      labels: ['kind'],
+      kind: 'gauge',
+      merge: 'sum',
+      of: ({ kind, elements }: SetSize) => ({ labels: { kind }, value: elements }),
+    }),
+  };
+}
 
 export function applyMetrics(families: Families) {
   const seconds = new Histogram({
@@ -16,18 +56,29 @@ export function applyMetrics(families: Families) {
     help: 'Revision of the newest snapshot accepted (wanted) and of the one in the kernel (applied)',
     labels: ['state'],
   });
+  const times = gauge(families, {
+    name: 'sluice_snapshot_timestamp_seconds',
+    help: 'When the newest snapshot came (wanted) and when one was last in the kernel anew (applied)',
+    labels: ['state'],
+  });
   const failures = counter(families, {
     name: 'sluice_apply_failures_total',
     help: 'Applications of a snapshot that failed, by stage',
     labels: ['stage'],
+    known: STAGES,
   });
   const drift = counter(families, {
     name: 'sluice_drift_total',
     help: 'Changes of our table or rules by others that were noticed, by kind',
     labels: ['kind'],
+    known: DRIFT_KINDS,
   });
   return {
-    revision: (state: 'wanted' | 'applied', revision: number) => revisions({ state }, revision),
+    ...pulledApplyMetrics(families),
+    revision: (state: 'wanted' | 'applied', revision: number) => {
+      revisions({ state }, revision);
+      times({ state }, Date.now() / 1000);
+    },
     applied: (durationSeconds: number) => seconds.observe(durationSeconds),
     applyFailed: (stage: string) => failures({ stage }),
     drifted: (kind: string) => drift({ kind }),

@@ -18,20 +18,28 @@ async function readNumber(path: string): Promise<readonly number[]> {
   }
 }
 
-export function conntrackMetrics(families: Families, folder: string): void {
+export function conntrackMetrics(families: Families, folder: string) {
   const value = { labels: [], kind: 'gauge', merge: 'sum' } as const;
+  const of = (count: number) => ({ labels: {}, value: count });
   const entries = pulled(families, {
-    ...value,
-    name: 'sluice_conntrack_entries',
+    ...{ ...value, of, name: 'sluice_conntrack_entries' },
     help: 'Connections in the kernel table',
-    of: (count: number) => ({ labels: {}, value: count }),
   });
   const limit = pulled(families, {
-    ...value,
-    name: 'sluice_conntrack_limit',
+    ...{ ...value, of, name: 'sluice_conntrack_limit' },
     help: 'Connections that the kernel table can hold; beyond it new connections are dropped',
-    of: (count: number) => ({ labels: {}, value: count }),
   });
   entries(() => readNumber(join(folder, 'nf_conntrack_count')));
   limit(() => readNumber(join(folder, 'nf_conntrack_max')));
+  return {
+    /** Asked at scrape: of the kernel, all processors together. */
+    conntrackStats: pulled(families, {
+      name: 'sluice_conntrack_failures_total',
+      help: 'Packets that connection tracking could not take up, and entries it gave up before their time, by kind',
+      labels: ['kind'],
+      kind: 'counter',
+      merge: 'sum',
+      of: ([kind, count]: readonly [string, number]) => ({ labels: { kind }, value: count }),
+    }),
+  };
 }

@@ -1,12 +1,13 @@
-import type { Action } from '../policy/model.js';
-import { type Families, pulled } from './family.js';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { ByGroup } from './by-group.js';
+import { type Families, pulled, type Source, shared } from './family.js';
+import { type RuleCount, RuleSeries } from './rule-series.js';
 
 /** Connections that a rule decided. */
-export interface DecisionCount {
-  readonly rule: string;
-  readonly action: Action;
-  readonly enforced: boolean;
-  readonly count: number | bigint;
+export interface DecisionCount extends RuleCount {
+  readonly reason: 'rule' | 'default';
+  /** The groups that its sources are; of the default action, `Anywhere`. */
+  readonly groups: readonly string[];
 }
 
 /** Packets that were dropped for one reason. */
@@ -15,20 +16,77 @@ export interface DroppedCount {
   readonly count: number | bigint;
 }
 
-export function decisionMetrics(families: Families) {
+/** Counts by what stands in the labels beside the group. */
+type Details = Map<string, Pick<DecisionCount, 'action' | 'reason' | 'enforced'> & { count: number }>;
+
+function countByGroup(
+  groups: ByGroup<Details>,
+  rows: readonly DecisionCount[],
+  increases: readonly number[],
+): void {
+  groups.retain(new Set(rows.flatMap((row) => row.groups)));
+  for (const [index, { action, reason, enforced, groups: names }] of rows.entries()) {
+    const key = `${action} ${reason} ${enforced}`;
+    for (const name of names) {
+      const details = groups.of(name);
+      const detail = details.get(key) ?? { action, reason, enforced, count: 0 };
+      detail.count += increases[index]!;
+      details.set(key, detail);
+    }
+  }
+}
+
+function decidedMetrics(families: Families, rulesMax: number) {
+  const rules = pulled(families, {
+    name: 'sluice_decisions_total',
+    help: 'Connections decided by a rule. enforced="false": what a MONITOR rule would have decided',
+    labels: ['rule', 'action', 'enforced'],
+    labelValuesMax: rulesMax + 1,
+    kind: 'counter',
+    merge: 'sum',
+    of: ({ rule, action, enforced, count }: RuleCount) => ({
+      labels: { rule, action, enforced: String(enforced) },
+      value: Number(count),
+    }),
+  });
+  const byGroup = pulled(families, {
+    name: 'sluice_group_decisions_total',
+    help: 'Connections decided since the gateway started, by source group of the rule: once for each group it names',
+    labels: ['group', 'action', 'reason', 'enforced'],
+    kind: 'counter',
+    merge: 'sum',
+    of: ({ groups, action, reason, enforced, count }: Omit<DecisionCount, 'rule'>) => ({
+      labels: { group: groups[0]!, action, reason, enforced: String(enforced) },
+      value: Number(count),
+    }),
+  });
+  return (source: Source<DecisionCount>): void => {
+    const series = new RuleSeries(rulesMax);
+    const groups = new ByGroup<Details>(families.labelValuesMax - 1, () => new Map());
+    const read = shared(async () => {
+      const rows = await source();
+      await nextTurn();
+      const updated = series.update(rows);
+      await nextTurn();
+      countByGroup(groups, rows, updated.increases);
+      return updated.series;
+    });
+    rules(read);
+    byGroup(async () => {
+      await read();
+      return groups
+        .entries()
+        .flatMap(([group, details]) =>
+          [...details.values()].map((detail) => ({ groups: [group], ...detail })),
+        );
+    });
+  };
+}
+
+export function decisionMetrics(families: Families, rulesMax: number) {
   return {
     /** Asked at scrape: the kernel's counters by rule. */
-    decisions: pulled(families, {
-      name: 'sluice_decisions_total',
-      help: 'Connections decided by a rule. enforced="false": what a MONITOR rule would have decided',
-      labels: ['rule', 'action', 'enforced'],
-      kind: 'counter',
-      merge: 'sum',
-      of: ({ rule, action, enforced, count }: DecisionCount) => ({
-        labels: { rule, action, enforced: String(enforced) },
-        value: Number(count),
-      }),
-    }),
+    decisions: decidedMetrics(families, rulesMax),
     /** Asked at scrape: the kernel's drop counters. */
     dropped: pulled(families, {
       name: 'sluice_dropped_packets_total',

@@ -18,8 +18,8 @@ export interface Families {
 /** A family whose values are asked for at scrape. */
 export interface Pulled {
   readonly name: string;
-  /** Brings the series up to date; rejects when the source failed, and then there are none. */
-  refresh(): Promise<void>;
+  /** Takes away the series and asks the source: what brings them back. Rejects when the source failed. */
+  ask(): Promise<() => void>;
 }
 
 interface Description<Label extends string> {
@@ -48,11 +48,16 @@ class LabelSets<Label extends string> {
   }
 }
 
+/** The values of the one label that are known before anything is counted: a series that begins at 1 has no increase. */
+type Known<Label extends string> = Description<Label> & { readonly known?: readonly string[] };
+
 /** A counter that the gateway counts up itself. */
-export function counter<Label extends string>(families: Families, description: Description<Label>) {
-  const { name, help, labels } = description;
+export function counter<Label extends string>(families: Families, description: Known<Label>) {
+  const { name, help, labels, known = [] } = description;
   const family = new Counter({ name, help, labelNames: labels, registers: [families.registry] });
   const sets = new LabelSets(labels, families.labelValuesMax);
+  const [label] = labels;
+  for (const value of known) family.inc(sets.fold({ [label!]: value } as Labels<Label>), 0);
   return (values: Labels<Label>, count = 1) => family.inc(sets.fold(values), count);
 }
 
@@ -77,12 +82,25 @@ async function within<T>(limitMs: number, work: Promise<T>): Promise<T> {
   }
 }
 
+/** Asks once for all who ask before the answer: a scrape asks every source at the same moment. */
+export function shared<T>(ask: () => Promise<T>): () => Promise<T> {
+  let asked: Promise<T> | undefined;
+  return () => {
+    asked ??= ask().finally(() => {
+      asked = undefined;
+    });
+    return asked;
+  };
+}
+
 /** Several rows that fold into one series: their sum, or the highest. */
 type Merge = 'sum' | 'highest';
 
 interface PulledDescription<Label extends string, Row> extends Description<Label> {
   readonly kind: 'counter' | 'gauge';
   readonly merge: Merge;
+  /** Where they are not as many as everywhere. */
+  readonly labelValuesMax?: number;
   /** The series of a row. */
   readonly of: (row: Row) => { readonly labels: Labels<Label>; readonly value: number };
 }
@@ -95,7 +113,7 @@ export function pulled<Label extends string, Row>(
   const { name, help, labels, kind, merge, of } = description;
   const config = { name, help, labelNames: labels, registers: [families.registry] };
   const family = kind === 'counter' ? new Counter(config) : new Gauge(config);
-  const sets = new LabelSets(labels, families.labelValuesMax);
+  const sets = new LabelSets(labels, description.labelValuesMax ?? families.labelValuesMax);
   let ask: Source<Row> = () => [];
   let asked: Promise<readonly Row[]> | undefined;
 
@@ -115,7 +133,7 @@ export function pulled<Label extends string, Row>(
 
   families.pulled.push({
     name,
-    async refresh() {
+    async ask() {
       // A gauge or counter without labels shows 0 after `reset`, but what is not known is not 0.
       family.reset();
       if (labels.length === 0) family.remove();
@@ -124,7 +142,8 @@ export function pulled<Label extends string, Row>(
       asked = (async () => ask())().finally(() => {
         asked = undefined;
       });
-      show(await within(families.sourceMs, asked));
+      const rows = await within(families.sourceMs, asked);
+      return () => show(rows);
     },
   });
   return (source) => {

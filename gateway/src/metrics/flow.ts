@@ -7,11 +7,17 @@ export interface SinkOutcome {
   readonly count: number;
 }
 
+export interface SinkQueue {
+  readonly sink: string;
+  readonly records: number;
+}
+
 export function flowMetrics(families: Families) {
   const lost = counter(families, {
     name: 'sluice_flow_events_lost_total',
     help: 'Kernel events that never reached the gateway; where the kernel has no number, times it told',
     labels: ['source'],
+    known: ['conntrack', 'nflog'],
   });
   return {
     /** Asked at scrape: the counts of the sinks. */
@@ -22,6 +28,15 @@ export function flowMetrics(families: Families) {
       kind: 'counter',
       merge: 'sum',
       of: ({ sink, outcome, count }: SinkOutcome) => ({ labels: { sink, outcome }, value: count }),
+    }),
+    /** Asked at scrape. */
+    queued: pulled(families, {
+      name: 'sluice_flow_queue_records',
+      help: 'Flow records that wait for a sink to write them',
+      labels: ['sink'],
+      kind: 'gauge',
+      merge: 'sum',
+      of: ({ sink, records }: SinkQueue) => ({ labels: { sink }, value: records }),
     }),
     eventsLost: (source: string, count: number) => lost({ source }, count),
   };

@@ -7,6 +7,12 @@ export interface InventoryAge {
   readonly ageSeconds: number;
 }
 
+export interface InventoryState {
+  readonly account: string;
+  readonly region: string;
+  readonly isFailing: boolean;
+}
+
 export interface GroupSize {
   readonly group: string;
   readonly prefixes: number;
@@ -24,6 +30,18 @@ export function inventoryMetrics(families: Families) {
       of: ({ account, region, ageSeconds }: InventoryAge) => ({
         labels: { account, region },
         value: ageSeconds,
+      }),
+    }),
+    /** Asked at scrape; of those that fold into `other`, whether one fails. */
+    inventoryFailing: pulled(families, {
+      name: 'sluice_inventory_failing',
+      help: 'Whether an account and region could not be read the last time, so that what was known stays, 1 or 0',
+      labels: ['account', 'region'],
+      kind: 'gauge',
+      merge: 'highest',
+      of: ({ account, region, isFailing }: InventoryState) => ({
+        labels: { account, region },
+        value: Number(isFailing),
       }),
     }),
     /** Asked at scrape: the groups of the snapshot in force. */

@@ -3,10 +3,11 @@ import { printable } from '../text.js';
 /** Further values of a label appear under this one. */
 export const OTHER = 'other';
 
-/**
- * As many values as a policy may have rules: a scrape of that many series blocks the process for about 30 ms.
- */
-export const LABEL_VALUES_MAX = 10_000;
+/** More than a snapshot may have groups. */
+export const LABEL_VALUES_MAX = 1_024;
+
+/** Rules with series of their own. */
+export const RULES_MAX_DEFAULT = 2_000;
 
 /**
  * The values of one label, at most `labelValuesMax` by themselves and the rest as `other`. A value keeps its

@@ -69,6 +69,9 @@ function parseExposition(text: string): Sample[] {
 
 const HOSTILE = 'a\n# TYPE x counter\nx 1\r"\\\u001b[31m{rule="b"} 7\u202e\u0000';
 
+const denied = (rule: string) =>
+  ({ rule, action: 'DENY', enforced: true, reason: 'rule', groups: ['g'] }) as const;
+
 async function scrape(metrics: ReturnType<typeof createMetrics>, name: string): Promise<Sample[]> {
   return parseExposition(await metrics.scrape()).filter((sample) => sample.name === name);
 }
@@ -93,8 +96,11 @@ t.test('the parser of this test refuses what it should', (t) => {
 t.test('every family, by its fixed name', async (t) => {
   const procNetfilter = t.testdir({ nf_conntrack_count: '42\n', nf_conntrack_max: '262144\n' });
   const metrics = createMetrics({ procNetfilter });
-  const counted = { rule: 'gatus', action: 'PERMIT', enforced: true, count: 2n ** 40n } as const;
-  metrics.decisions(async () => [counted, { rule: 'gatus', action: 'DENY', enforced: false, count: 3 }]);
+  const ofRule = { rule: 'gatus', reason: 'rule', groups: ['workers'] } as const;
+  metrics.decisions(async () => [
+    { ...ofRule, action: 'PERMIT', enforced: true, count: 2n ** 40n },
+    { ...ofRule, rule: 'shadow', action: 'DENY', enforced: false, count: 3 },
+  ]);
   metrics.dropped(() => [{ reason: 'spoofed', count: 5n }]);
   metrics.inventoryAge(() => [{ account: '111122223333', region: 'us-east-1', ageSeconds: 12.5 }]);
   metrics.groupPrefixes(() => [{ group: 'payments', prefixes: 0 }]);
@@ -115,7 +121,7 @@ t.test('every family, by its fixed name', async (t) => {
       [{ name, labels, value }],
     );
   has('sluice_decisions_total', { rule: 'gatus', action: 'PERMIT', enforced: 'true' }, 2 ** 40);
-  has('sluice_decisions_total', { rule: 'gatus', action: 'DENY', enforced: 'false' }, 3);
+  has('sluice_decisions_total', { rule: 'shadow', action: 'DENY', enforced: 'false' }, 3);
   has('sluice_dropped_packets_total', { reason: 'spoofed' }, 5);
   has('sluice_snapshot_revision', { state: 'wanted' }, 8);
   has('sluice_snapshot_revision', { state: 'applied' }, 7);
@@ -141,7 +147,7 @@ t.test('names of strangers cannot break out of their label', async (t) => {
   t.comment(`TEST_SEED=${seed}`);
   const metrics = createMetrics();
   let names: readonly string[] = [HOSTILE];
-  metrics.decisions(() => names.map((rule) => ({ rule, action: 'DENY', enforced: true, count: 1 })));
+  metrics.decisions(() => names.map((rule) => ({ ...denied(rule), groups: [rule], count: 1 })));
   metrics.inventoryAge(() => names.map((name) => ({ account: name, region: name, ageSeconds: 1 })));
   metrics.groupPrefixes(() => names.map((group) => ({ group, prefixes: 1 })));
   metrics.applyFailed(HOSTILE);
@@ -166,25 +172,47 @@ t.test('names of strangers cannot break out of their label', async (t) => {
 t.test('labels are bounded: further values fold into other, and values keep their place', async (t) => {
   const metrics = createMetrics({ labelValuesMax: 2 });
   let names = ['a', 'b', 'c', 'd'];
-  const row = (rule: string): DecisionCount => ({ rule, action: 'DENY', enforced: true, count: 1n });
-  metrics.decisions(() => names.map(row));
+  metrics.groupPrefixes(() => names.map((group) => ({ group, prefixes: 1 })));
   metrics.inventoryAge(() =>
     names.map((account, index) => ({ account, region: 'r', ageSeconds: 10 * (index + 1) })),
   );
   const values = async (name: string, label: string) =>
     Object.fromEntries((await scrape(metrics, name)).map((sample) => [sample.labels[label], sample.value]));
-  t.same(await values('sluice_decisions_total', 'rule'), { a: 1, b: 1, other: 2 });
+  t.same(await values('sluice_group_prefixes', 'group'), { a: 1, b: 1, other: 2 });
   t.same(await values('sluice_inventory_age_seconds', 'account'), { a: 10, b: 20, other: 40 });
   names = ['d', 'c', 'b', 'a'];
-  t.same(await values('sluice_decisions_total', 'rule'), { a: 1, b: 1, other: 2 }, 'whatever the order');
+  t.same(await values('sluice_group_prefixes', 'group'), { a: 1, b: 1, other: 2 }, 'whatever the order');
   names = ['c', 'b', 'e', 'f'];
   t.same(
-    await values('sluice_decisions_total', 'rule'),
+    await values('sluice_group_prefixes', 'group'),
     { e: 1, b: 1, other: 2 },
     'a freed place goes to a new value',
   );
-  for (let index = 0; index < 5; index++) metrics.applyFailed(`stage ${index}`);
-  t.same(await values('sluice_apply_failures_total', 'stage'), { 'stage 0': 1, 'stage 1': 1, other: 3 });
+  for (let index = 0; index < 5; index++) metrics.drifted(`kind ${index}`);
+  t.same(await values('sluice_drift_total', 'kind'), { table: 0, chain: 0, other: 5 });
+});
+
+t.test('decisions: the busiest rules by themselves, the rest as other, groups whole', async (t) => {
+  const metrics = createMetrics({ rulesMax: 2 });
+  let counts: Readonly<Record<string, number>> = { a: 0, b: 10, c: 7, d: 20 };
+  metrics.decisions(() =>
+    Object.entries(counts).map(([rule, count]) => ({ ...denied(rule), groups: ['g', rule], count })),
+  );
+  const values = async (name: string, label: string) =>
+    Object.fromEntries((await scrape(metrics, name)).map((sample) => [sample.labels[label], sample.value]));
+  t.same(await values('sluice_decisions_total', 'rule'), { b: 10, d: 20, other: 0 });
+  counts = { a: 1, b: 11, c: 9, d: 20 };
+  t.same(await values('sluice_decisions_total', 'rule'), { b: 11, d: 20, other: 3 });
+  t.same(await values('sluice_group_decisions_total', 'group'), { g: 4, a: 1, b: 1, c: 2, d: 0 });
+  counts = { a: 100, b: 11, c: 9, d: 20 };
+  t.same(await values('sluice_decisions_total', 'rule'), { a: 99, d: 20, other: 3 }, 'b is displaced');
+  counts = { a: 100, b: 500, d: 3 };
+  t.same(
+    await values('sluice_decisions_total', 'rule'),
+    { a: 99, b: 500, other: 6 },
+    'd counts anew, b goes on',
+  );
+  t.same(await values('sluice_group_decisions_total', 'group'), { g: 595, a: 100, b: 490, d: 3 });
 });
 
 t.test('a source that fails costs its own series only', async (t) => {
@@ -204,14 +232,19 @@ t.test('a source that fails costs its own series only', async (t) => {
     Object.fromEntries(
       (await scrape(metrics, 'sluice_scrape_failures_total')).map((s) => [s.labels.source, s.value]),
     );
-  t.same(await failures(), { sluice_decisions_total: 1, sluice_dropped_packets_total: 1 });
+  const both = {
+    sluice_decisions_total: 1,
+    sluice_group_decisions_total: 1,
+    sluice_dropped_packets_total: 1,
+  };
+  t.same(await failures(), both);
   t.match(await scrape(metrics, 'sluice_group_prefixes'), [{ value: 3 }]);
-  t.same(await failures(), { sluice_decisions_total: 3, sluice_dropped_packets_total: 3 });
+  t.match(await failures(), { sluice_decisions_total: 3, sluice_dropped_packets_total: 3 });
   t.equal(asked, 1, 'not asked again before it has answered');
   t.same(await scrape(metrics, 'sluice_conntrack_entries'), [], 'absent is not 0');
 
-  gate.resolve([{ rule: 'r', action: 'DENY', enforced: true, count: 1 }]);
-  await new Promise(setImmediate);
+  gate.resolve([{ ...denied('r'), count: 1 }]);
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
   t.match(await scrape(metrics, 'sluice_decisions_total'), [{ value: 1 }], 'and it comes back');
   mkdirSync(procNetfilter, { recursive: true });
   writeFileSync(join(procNetfilter, 'nf_conntrack_count'), 'many');

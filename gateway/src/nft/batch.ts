@@ -78,7 +78,7 @@ export const TABLE_PERSIST = 0x4;
 export const NFPROTO_INET = 1;
 
 /** `enum nf_inet_hooks`. */
-const HOOK_NUMBER: Readonly<Record<BaseChain['hook'], number>> = {
+export const HOOK_NUMBER: Readonly<Record<BaseChain['hook'], number>> = {
   prerouting: 0,
   input: 1,
   forward: 2,

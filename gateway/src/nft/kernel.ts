@@ -77,26 +77,38 @@ export class NftKernel {
     await this.commit(batch);
   }
 
-  /** Lists our table's objects. */
-  #dump(operation: string, type: number): Promise<Attributes[]> {
-    return again(() => this.#dumpOnce(operation, type));
+  /** Lists what our table holds of one kind, each decoded as it comes. */
+  #dump<T>(
+    operation: string,
+    { type, objectType, take }: { type: number; objectType?: number; take: (attributes: Attributes) => T },
+  ): Promise<T[]> {
+    return again(async () => {
+      const taken: T[] = [];
+      await this.#dumpOnce(operation, type, objectType, (attributes) => {
+        if (attributes.string(1) === TABLE) taken.push(take(attributes));
+      });
+      return taken;
+    });
   }
 
-  async #dumpOnce(operation: string, type: number): Promise<Attributes[]> {
+  async #dumpOnce(
+    operation: string,
+    type: number,
+    objectType: number | undefined,
+    visit: (attributes: Attributes) => void,
+  ): Promise<void> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter()
       .beginMessage({ type, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence })
       .netfilterHeader(NFPROTO_INET)
-      .attributeString(1, TABLE)
-      .endMessage();
-    const messages = await this.#connection.request({
-      bytes: writer.bytes(),
+      .attributeString(1, TABLE);
+    if (objectType !== undefined) writer.attributeU32be(NFTA_OBJ_TYPE, objectType);
+    await this.#connection.request({
+      bytes: writer.endMessage().bytes(),
       lastSequence: sequence,
       operation: () => operation,
+      onMessage: ({ payload }) => visit(new Attributes(payload, NFGENMSG_BYTES)),
     });
-    return messages
-      .map(({ payload }) => new Attributes(payload, NFGENMSG_BYTES))
-      .filter((attributes) => attributes.string(1) === TABLE);
   }
 
   /** Whether our table exists. */
@@ -143,7 +155,7 @@ export class NftKernel {
   /** Names of what our table holds; empty where there is no table. */
   async list(): Promise<TableContent> {
     const names = async (operation: string, type: number, attribute: number) =>
-      new Set((await this.#dump(operation, type)).map((attributes) => attributes.string(attribute)!));
+      new Set(await this.#dump(operation, { type, take: (attributes) => attributes.string(attribute)! }));
     if (!(await this.hasTable())) return EMPTY_TABLE;
     return {
       chains: await names('list chains', NFT_MSG.getChain, NFTA_CHAIN_NAME),
@@ -153,26 +165,21 @@ export class NftKernel {
     };
   }
 
-  async #objectNames(type: number): Promise<ReadonlySet<string>> {
-    const objects = await this.#dump('list objects', NFT_MSG.getObj);
-    return new Set(
-      objects
-        .filter((attributes) => attributes.u32be(NFTA_OBJ_TYPE) === type)
-        .map((attributes) => attributes.string(NFTA_OBJ_NAME)!),
-    );
+  async #objectNames(objectType: number): Promise<ReadonlySet<string>> {
+    const take = (attributes: Attributes) => attributes.string(NFTA_OBJ_NAME)!;
+    return new Set(await this.#dump('list objects', { type: NFT_MSG.getObj, objectType, take }));
   }
 
   /** All named counters of our table. Cost: one dump, linear in their number. */
   async counters(): Promise<ReadonlyMap<string, CounterValue>> {
-    const values = new Map<string, CounterValue>();
-    for (const attributes of await this.#dump('read counters', NFT_MSG.getObj)) {
-      if (attributes.u32be(NFTA_OBJ_TYPE) !== OBJECT_COUNTER) continue;
+    const take = (attributes: Attributes): [string, CounterValue] => {
       const data = attributes.nested(NFTA_OBJ_DATA);
-      values.set(attributes.string(NFTA_OBJ_NAME)!, {
-        packets: data?.u64be(NFTA_COUNTER_PACKETS) ?? 0n,
-        bytes: data?.u64be(NFTA_COUNTER_BYTES) ?? 0n,
-      });
-    }
-    return values;
+      return [
+        attributes.string(NFTA_OBJ_NAME)!,
+        { packets: data?.u64be(NFTA_COUNTER_PACKETS) ?? 0n, bytes: data?.u64be(NFTA_COUNTER_BYTES) ?? 0n },
+      ];
+    };
+    const request = { type: NFT_MSG.getObj, objectType: OBJECT_COUNTER, take };
+    return new Map(await this.#dump('read counters', request));
   }
 }
