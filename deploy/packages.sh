@@ -6,7 +6,7 @@ set -eu
 
 need="gcc libc6-dev iproute2 procps"
 case "${1:-}" in
-  --tests) need="$need nftables conntrack tcpdump python3 python3-boto3" ;;
+  --tests) need="$need nftables conntrack tcpdump python3 python3-boto3 prometheus" ;;
   --kernels) need="$need nftables conntrack tcpdump python3 qemu-system-x86 busybox-static kmod e2fsprogs" ;;
   # The libraries of those that ours are measured against: DPDK's rte_lpm, libmnl.
   --bench) need="$need nftables conntrack pkg-config libdpdk-dev libmnl-dev" ;;
@@ -23,5 +23,14 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
   exit 0
 fi
 echo "Installing Debian packages:$missing"
+# None of them is to run as a service: policy-rc.d is what Debian's maintainer scripts ask before they start one.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  trap 'rm -f "$policy"' EXIT
+  printf '#!/bin/sh\nexit 101\n' > "$policy"
+  chmod 755 "$policy"
+fi
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+# Nor at the next boot.
+case "$missing " in *" prometheus "*) update-rc.d prometheus disable ;; esac
