@@ -191,6 +191,7 @@ export class Gateway {
       connection: this.#scraping,
       reconciler: this.#reconciler,
       sums: this.#sums,
+      crowd: this.#crowd,
       sinks: this.#sinks,
       interfaces: this.#interfaces,
     });

@@ -6,7 +6,13 @@ import type { Log } from './log.js';
 import type { Prefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
 import { ANY_EFFECT } from './policy/change.js';
-import { type Compilation, Compiler, closedPolicy, PolicyTooLargeError } from './policy/compile.js';
+import {
+  type Compilation,
+  type CompiledPolicy,
+  Compiler,
+  closedPolicy,
+  PolicyTooLargeError,
+} from './policy/compile.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce, RuleNumbers } from './policy/in-force.js';
 import { fingerprintOf, type Remembered } from './remembered.js';
@@ -260,7 +266,7 @@ export class Reconciler {
     const own = this.#options.ownAddresses();
     if (remembered.fingerprint !== this.#fingerprintOf(snapshot, policy, own)) return;
     this.#own = own;
-    this.#applied = { generation: remembered.generation, policy, snapshot };
+    this.#applied = { generation: remembered.generation, policy, compiled: undefined, snapshot };
     this.#isProgramWhole = true;
     this.#options.onSwitch(remembered.generation, policy);
   }
@@ -334,7 +340,7 @@ export class Reconciler {
     });
     // Not where the table drifted meanwhile.
     this.#isProgramWhole = this.#isTableKnown;
-    return { generation, policy };
+    return { generation, policy, compiled: compilation.compiled };
   }
 
   /** `at` is when it was said which rules are in force: one may have expired since, while they were applied. */

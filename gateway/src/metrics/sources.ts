@@ -2,9 +2,11 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ethtoolStats, NetlinkSystemError } from 'nftables-napi';
 import { conntrackStats } from '../conntrack/stats.js';
 import type { FlowSink } from '../flows/queue.js';
+import type { Crowd } from '../live/crowd.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
 import { hasDefaultDrop } from '../nft/default-drop.js';
 import { type CounterValue, NftKernel } from '../nft/kernel.js';
+import { UNLIMITED_COUNTER } from '../policy/fairness.js';
 import { DROP_REASONS, dropCounter } from '../policy/fixed-chains.js';
 import { ruleObjects } from '../policy/rule-content.js';
 import type { Reconciler } from '../reconcile.js';
@@ -22,6 +24,7 @@ export interface MetricsSources {
   readonly connection: NetlinkConnection;
   readonly reconciler: Pick<Reconciler, 'applied' | 'isCurrent'>;
   readonly sums: ConnectionSums;
+  readonly crowd: Pick<Crowd, 'size'>;
   readonly sinks: readonly FlowSink[];
   readonly interfaces: readonly string[];
 }
@@ -49,7 +52,7 @@ function decisionsOf(
 
 /** The maps of a program have names of their kind and, but for few, of their content. */
 function setSizes({ applied }: Pick<Reconciler, 'applied'>): SetSize[] {
-  return (applied?.compiled.maps ?? []).map(({ name, elements }) => ({
+  return (applied?.compiled?.maps ?? []).map(({ name, elements }) => ({
     kind: name.replace(/_[0-9a-f]{16}$/, ''),
     elements: elements.length,
   }));
@@ -69,7 +72,7 @@ function driverStats(interfaces: readonly string[]): DriverStats[] {
 
 /** Names the source of every metric that is asked for at scrape; the kernel's counters are read once for all. */
 export function exportSources(metrics: Metrics, sources: MetricsSources): void {
-  const { connection, reconciler, sums, sinks, interfaces } = sources;
+  const { connection, reconciler, sums, crowd, sinks, interfaces } = sources;
   const kernel = new NftKernel(connection);
   const counters = shared(async () => {
     const values = await kernel.counters();
@@ -83,6 +86,8 @@ export function exportSources(metrics: Metrics, sources: MetricsSources): void {
     const values = await counters();
     return DROP_REASONS.map((reason) => ({ reason, count: values.get(dropCounter(reason))?.packets ?? 0n }));
   });
+  metrics.sourcesHeldBack(() => [crowd.size]);
+  metrics.unlimited(async () => [(await counters()).get(UNLIMITED_COUNTER)?.packets ?? 0n]);
   metrics.isCurrent(() => [Number(reconciler.isCurrent)]);
   metrics.generation(() => [reconciler.applied?.generation ?? 0]);
   metrics.defaultDrop(async () => [Number(await hasDefaultDrop(connection, FORWARD_CHAINS))]);
