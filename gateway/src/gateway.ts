@@ -4,13 +4,12 @@ import { join } from 'node:path';
 import { RecentFlows, type Status } from './admin/answers.js';
 import { type AdminServer, serveAdmin } from './admin/server.js';
 import type { Config } from './config/config.js';
-import type { ConntrackEvent } from './conntrack/decode.js';
-import { type Listener, listenConntrack } from './conntrack/listen.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { CONNECTIONS_MAX, FlowAssembler } from './flows/assemble.js';
 import type { FlowSink } from './flows/queue.js';
 import type { FlowRecord } from './flows/record.js';
 import { openSink } from './flows/sink.js';
+import { FlowWatch, UPDATE_RECORDS_MAX } from './flows/watch.js';
 import { Crowd } from './live/crowd.js';
 import { Judge } from './live/judge.js';
 import { speaker } from './live/reset.js';
@@ -26,7 +25,6 @@ import { parseAddress } from './net/address.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
-import { listenNflog } from './nflog/listen.js';
 import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
@@ -66,7 +64,7 @@ export class Gateway {
   readonly #config: Config;
   readonly #log: Log;
   readonly #metrics: Metrics;
-  readonly #sums = new ConnectionSums(LABEL_VALUES_MAX - 1);
+  readonly #sums = new ConnectionSums(LABEL_VALUES_MAX - 1, (source) => this.#matcher.groupsOf(source));
   readonly #history = new RuleHistory();
   readonly #recent = new RecentFlows();
   readonly #sinks: FlowSink[] = [];
@@ -177,13 +175,14 @@ export class Gateway {
     await chmod(this.#config.state.path, 0o700);
     for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));
     await enableTracking();
-    await this.#listen();
+    const watch = await this.#listen();
+    this.#closers.push(() => watch.close());
     const lastGood = await this.#keeper.loadLastGood();
     if (lastGood === undefined)
       this.#log.warn('no snapshot is known yet: everything is dropped until one comes');
     else this.#metrics.revision('wanted', lastGood.revision);
     await this.#reconciler.start(lastGood, remembered);
-    await this.#takeStock();
+    await watch.takeOver();
     // What is remembered held nobody back.
     if (remembered === undefined) this.#crowd.tell();
     await enableForwarding(this.#interfaces);
@@ -238,16 +237,20 @@ export class Gateway {
     this.#revoker.sweep();
   }
 
-  async #listen(): Promise<void> {
-    const lost = (source: 'conntrack' | 'nflog') => () => {
-      if (source === 'conntrack') this.#sums.lost();
-      this.#metrics.eventsLost(source, 1);
-      this.#write(this.#assembler.lost(source));
-    };
-    const add = (listener: Listener) => this.#closers.push(() => listener.close());
-    add(listenConntrack((event) => this.#onConnection(event), lost('conntrack')));
+  async #listen(): Promise<FlowWatch> {
     try {
-      add(await listenNflog(LOG_GROUP, (packet) => this.#onPacket(packet), lost('nflog')));
+      return await FlowWatch.start({
+        logGroup: LOG_GROUP,
+        table: new ConntrackTable(this.#sweeping),
+        assembler: this.#assembler,
+        observers: [this.#crowd, this.#sums],
+        onPacket: (packet) => this.#onPacket(packet),
+        onRecord: (record) => this.#write(record),
+        onLost: (source, events) => this.#metrics.eventsLost(source, events),
+        updateSeconds: this.#config.flows.updateSeconds,
+        updateRecordsMax: UPDATE_RECORDS_MAX,
+        log: this.#log,
+      });
     } catch (cause) {
       // A group that another process holds: EPERM, since CAP_NET_ADMIN is there, or EBUSY.
       if (!isBusy(cause) && !isPermissionDenied(cause)) throw cause;
@@ -256,24 +259,6 @@ export class Gateway {
         { cause },
       );
     }
-  }
-
-  /** What is there already is known from now on, so that its end can be attributed, and counted. */
-  async #takeStock(): Promise<void> {
-    this.#crowd.recount();
-    await this.#conntrack.forEach((entry) => {
-      this.#crowd.opened(entry);
-      this.#sums.known(entry);
-      this.#write(this.#assembler.conntrack({ ...entry, kind: 'update' }));
-    });
-    this.#crowd.recounted();
-  }
-
-  #onConnection(event: ConntrackEvent): void {
-    if (event.kind === 'new') this.#crowd.opened(event);
-    else if (event.kind === 'destroy') this.#crowd.closed(event);
-    this.#sums.take(event, () => this.#matcher.groupsOf(event.original.src));
-    this.#write(this.#assembler.conntrack(event));
   }
 
   #onPacket(packet: NflogPacket): void {

@@ -89,10 +89,7 @@ t.test('connections are counted from events, and a source comes free when they e
     log: createLog({ level: 'error', terminal: false, write: () => {}, now: () => new Date() }),
   });
   const listener = listenConntrack(
-    (event) => {
-      if (event.kind === 'new') crowd.opened(event);
-      else if (event.kind === 'destroy') crowd.closed(event);
-    },
+    (event) => crowd.event(event),
     () => t.fail('events were lost'),
   );
   t.teardown(() => {

@@ -79,6 +79,7 @@ const configSchema = z.strictObject({
           ),
         )
         .max(CONFIG_LIMITS.sinksMax),
+      updateSeconds: z.int().min(0).max(86_400).default(300),
     })
     .prefault({ sinks: [{ type: 'stdout' }] }),
   metrics: z
@@ -249,6 +250,7 @@ export function parseConfig(text: string, file: string): Config {
     state: { path: absolute(config.state.path) },
     admin: { socket: absolute(config.admin.socket) },
     flows: {
+      ...config.flows,
       sinks: config.flows.sinks.map((sink) =>
         sink.type === 'file' ? { ...sink, path: absolute(sink.path) } : sink,
       ),

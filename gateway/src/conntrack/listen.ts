@@ -10,6 +10,8 @@ const RECEIVE_BUFFER_BYTES = 64 << 20;
 const COALESCE_MS = 4;
 
 export interface Listener {
+  /** The kernel's name of the socket. */
+  readonly portId: number;
   close(): void;
 }
 

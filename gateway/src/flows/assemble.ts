@@ -14,7 +14,7 @@ import {
   trafficFields,
   tupleFields,
 } from './fields.js';
-import { FLOW_SCHEMA, type FlowRecord } from './record.js';
+import { FLOW_SCHEMA, type FlowRecord, type LossSource } from './record.js';
 import type { RuleBook } from './rule-book.js';
 import { SuppressedCounts } from './suppressed.js';
 
@@ -32,7 +32,6 @@ export interface AssemblerOptions {
 /** As many connections as the kernel tracks by default on a machine with more than 4 GB. */
 export const CONNECTIONS_MAX = 262_144;
 
-/** Bits of the flags octet of TCP. */
 type Verdict = NonNullable<FlowRecord['verdict']>;
 
 const isLogReason = (text: string): text is LogReason => (LOG_REASONS as readonly string[]).includes(text);
@@ -50,13 +49,14 @@ const connectionFields = ({ start, src, dst, original }: Connection): Partial<Fl
  * Makes flow records of what the kernel tells: of connections (conntrack), of refused packets (NFLOG), and of
  * loss. Reads no clock and does no I/O. Of connections only those are told whose rule has `logging`, and the
  * end of every one whose beginning was told; for refused packets the kernel program has decided that already.
- * A dump of the connections that exist, fed in as updates, makes known what was there before the gateway
- * started.
+ * A listing of the connections that exist makes known what was there before the gateway started, what of long
+ * ones has passed so far, and what lost events had told.
  */
 export class FlowAssembler {
   readonly #options: AssemblerOptions;
   readonly #connections: ConnectionTable;
   readonly #suppressed = new SuppressedCounts();
+  #listing = 0;
 
   constructor(options: AssemblerOptions) {
     this.#options = options;
@@ -119,10 +119,47 @@ export class FlowAssembler {
   }
 
   /**
-   * The record that events were lost between the kernel and here; `events` where the kernel says how many.
+   * The record that events were lost between the kernel and here, not before `since`; `events` where it is known how
+   * many.
    */
-  lost(source: 'conntrack' | 'nflog', events?: number): FlowRecord {
-    return this.#record('loss', this.#now(), { loss: { source, ...(events !== undefined && { events }) } });
+  lost(source: LossSource, since: Date, events?: number): FlowRecord {
+    const loss = { source, since: since.toISOString(), ...(events !== undefined && { events }) };
+    return this.#record('loss', this.#now(), { loss });
+  }
+
+  /** A listing of all entries begins: each is to be given to `listed`. */
+  beginListing(): void {
+    this.#listing++;
+  }
+
+  /**
+   * The record that an entry of a listing makes: that it opened, where `tellsMissed` and its beginning was never read;
+   * its counters, when they were last told longer ago than `updateMs` and have changed.
+   */
+  listed(entry: Entry, options: { readonly tellsMissed: boolean; readonly updateMs: number }) {
+    if (!isJudged(entry.mark)) return undefined;
+    const known = this.#connections.get(entry.id, entry.original);
+    if (known === undefined) return this.#found(entry, options.tellsMissed);
+    known.listing = this.#listing;
+    if (known.mark !== entry.mark) return this.#updated({ ...entry, kind: 'update' });
+    if (known.rule?.logging !== true || entry.counters === undefined) return undefined;
+    const packets = entry.counters.original.packets + entry.counters.reply.packets;
+    const nowMs = this.#options.now().getTime();
+    if (nowMs - known.toldMs < options.updateMs || packets === known.toldPackets) return undefined;
+    Object.assign(known, { told: true, toldMs: nowMs, toldPackets: packets });
+    return this.#permitted('update', this.#now(), known, entry, trafficFields(entry));
+  }
+
+  /**
+   * Ends of connections that the listing did not show and whose end was never read, with all that is known of them. To
+   * be called when what was on its way while it was made has been read.
+   */
+  endListing(): readonly FlowRecord[] {
+    const end = this.#now();
+    return this.#connections
+      .takeUnlisted(this.#listing)
+      .filter(({ told }) => told)
+      .map((connection) => this.#permitted('close', end, connection, undefined, { end }));
   }
 
   /**
@@ -139,7 +176,18 @@ export class FlowAssembler {
     return this.#suppressed.takeAll().map((untold) => this.#untold(untold));
   }
 
+  #found(entry: Entry, tellsMissed: boolean): FlowRecord | undefined {
+    const start = kernelTime(entry.startNs);
+    const connection = this.#learn(entry, start);
+    connection.isFound = true;
+    if (!tellsMissed || connection.rule?.logging !== true) return undefined;
+    connection.told = true;
+    return this.#permitted('open', start ?? this.#now(), connection, entry);
+  }
+
   #opened(event: ConntrackEvent): FlowRecord | undefined {
+    const found = this.#connections.get(event.id, event.original);
+    if (found?.isFound === true && found.told) return undefined;
     const start = kernelTime(event.startNs) ?? this.#now();
     const connection = this.#learn(event, start);
     if (connection.rule?.logging !== true) return undefined;
@@ -165,6 +213,8 @@ export class FlowAssembler {
     const start = kernelTime(event.startNs);
     const known = this.#connections.take(event.id, event.original);
     if (known === undefined && !isJudged(event.mark)) return undefined;
+    if (known === undefined && this.#connections.recall(event.id, event.original) !== undefined)
+      return undefined;
     const connection = known ?? this.#describe(event, start);
     // The update that said so was lost.
     if (isJudged(event.mark) && connection.mark !== event.mark) this.#judgedAgain(connection, event.mark);
@@ -189,7 +239,7 @@ export class FlowAssembler {
     event: 'open' | 'update' | 'close',
     time: string,
     connection: Connection,
-    kernel: ConntrackEvent,
+    kernel: Entry | undefined,
     fields: Partial<FlowRecord> = {},
   ): FlowRecord {
     return this.#record(event, time, {
@@ -197,7 +247,7 @@ export class FlowAssembler {
       enforced: true,
       ...ruleFields(connection.mark, connection.rule),
       ...connectionFields(connection),
-      ...natFields(kernel),
+      ...(kernel !== undefined && natFields(kernel)),
       ...fields,
     });
   }
@@ -332,6 +382,10 @@ export class FlowAssembler {
       rule: this.#ruleOf(mark),
       told: false,
       revoked: false,
+      listing: this.#listing,
+      isFound: false,
+      toldMs: this.#options.now().getTime(),
+      toldPackets: 0n,
     };
   }
 

@@ -17,6 +17,13 @@ export interface Connection {
   /** Whether its beginning was told: then its end is told too. */
   told: boolean;
   revoked: boolean;
+  /** The listing of the kernel's table in which it was last seen, or during which it was learnt. */
+  listing: number;
+  /** Found by a listing: the event that it began was lost, or is still to be read. */
+  isFound: boolean;
+  /** When a record last told its counters, in milliseconds since 1970, and how many packets they were. */
+  toldMs: number;
+  toldPackets: bigint;
 }
 
 /** ICMP's type is left out: it differs between the directions of an exchange. */
@@ -24,8 +31,8 @@ function tupleKey({ protocol, src, dst, srcPort, dstPort, icmp }: Tuple): string
   return `${protocol} ${src.value} ${srcPort ?? icmp?.id} ${dst.value} ${dstPort ?? ''} ${src.family}`;
 }
 
-/** Revoked connections that are remembered after their end. */
-const REVOKED_ENDED_MAX = 4_096;
+/** Connections that are remembered after their end: revoked ones, and those whose end a listing told. */
+const ENDED_MAX = 4_096;
 
 /** Sets a key as the newest of a map, and says whether the oldest had to go for it. */
 function putNewest<T>(map: Map<string, T>, key: string, value: T, max: number): boolean {
@@ -65,7 +72,8 @@ export class ConnectionTable {
     return connection?.id === id ? connection : undefined;
   }
 
-  /** The same; one that was revoked for a while after its end too, since the log of its packets may be read later. */
+  /** The same; for a while after its end too one that was revoked, or that a listing did not show: word of it may be
+   * read later. */
   recall(id: number, original: Tuple): Connection | undefined {
     const ended = this.#ended.get(tupleKey(original));
     return this.get(id, original) ?? (ended?.id === id ? ended : undefined);
@@ -93,7 +101,17 @@ export class ConnectionTable {
     if (connection === undefined) return undefined;
     const key = tupleKey(original);
     this.#connections.delete(key);
-    if (connection.revoked) putNewest(this.#ended, key, connection, REVOKED_ENDED_MAX);
+    if (connection.revoked) putNewest(this.#ended, key, connection, ENDED_MAX);
     return connection;
+  }
+
+  /** Removes and returns those that listing `number` did not show. Cost: linear. */
+  takeUnlisted(number: number): readonly Connection[] {
+    const unlisted = [...this.#connections].filter(([, { listing }]) => listing < number);
+    for (const [key, connection] of unlisted) {
+      this.#connections.delete(key);
+      putNewest(this.#ended, key, connection, ENDED_MAX);
+    }
+    return unlisted.map(([, connection]) => connection);
   }
 }

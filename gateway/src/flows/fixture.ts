@@ -138,6 +138,7 @@ export const PERMITTED = {
 
 export const packet = (prefix: string, more: Partial<NflogPacket> = {}): NflogPacket => ({
   prefix,
+  sequence: undefined,
   mark: mark(2, 3),
   indev: 2,
   outdev: 3,

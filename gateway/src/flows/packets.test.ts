@@ -158,18 +158,14 @@ t.test('where no connection came with a refused packet, the table tells what was
 
 t.test('loss', (t) => {
   const { flows } = assembler();
-  t.strictSame(told(flows.lost('nflog', 12)), {
-    ...HEAD,
-    time: NOW,
-    event: 'loss',
-    loss: { source: 'nflog', events: 12 },
-  });
-  t.strictSame(told(flows.lost('conntrack')), {
-    ...HEAD,
-    time: NOW,
-    event: 'loss',
-    loss: { source: 'conntrack' },
-  });
+  const since = '2026-01-02T03:04:00.000Z';
+  for (const loss of [
+    { source: 'nflog' as const, since, events: 12 },
+    { source: 'conntrack' as const, since },
+  ]) {
+    const record = flows.lost(loss.source, new Date(since), loss.events);
+    t.strictSame(told(record), { ...HEAD, time: NOW, event: 'loss', loss });
+  }
   t.end();
 });
 

@@ -69,18 +69,21 @@ const both = (what: string) =>
     .object({ out: count('From source to destination'), in: count('From destination to source') })
     .optional()
     .describe(
-      `${what} of the whole connection; on close, until then on revoke, and absent where the kernel does not count`,
+      `${what} of the whole connection; on close, until then on update and revoke, and absent where the kernel does not count`,
     );
 
 /** Events that a record can tell. */
 export const FLOW_EVENTS = ['open', 'update', 'close', 'deny', 'revoke', 'loss'] as const;
+
+/** Where events can be lost on their way from the kernel. */
+export type LossSource = 'conntrack' | 'nflog';
 
 /** Why the verdict is what it is: a rule, the default action, or the kernel program before any rule. */
 export const FLOW_REASONS = ['rule', 'default', 'unclassified', 'invalid', 'spoofed', 'limited'] as const;
 
 /**
  * open, update and close are about connections that a logging rule permits: made, now permitted by another
- * rule, ended. deny is a refused packet (or one that a MONITOR rule would have refused), revoke a connection that
+ * rule or lasting (with what has passed so far), ended. deny is a refused packet (or one that a MONITOR rule would have refused), revoke a connection that
  * was permitted before and is refused now, whatever logging its rules have, and loss says that records are missing.
  */
 export const flowRecordSchema = z.object({
@@ -134,7 +137,8 @@ export const flowRecordSchema = z.object({
     .optional()
     .describe(
       'On close. closed: TCP ended it; timeout: nothing was heard; revoked: policy no longer permitted it; ' +
-        'deleted: its entry was removed before its time, by hand or for want of room',
+        'deleted: its entry was removed before its time, by hand or for want of room. Absent, with bytes and ' +
+        'packets, when the event that told of the end was lost',
     ),
   communityId: z.string().optional().describe('Community ID version 1, seed 0'),
   suppressed: z
@@ -148,11 +152,12 @@ export const flowRecordSchema = z.object({
   loss: z
     .object({
       source: z.string().describe('conntrack, nflog'),
+      since: time('Not before then; until `time` of the record.').optional(),
       events: z
         .int()
         .positive()
         .optional()
-        .describe('Absent: the kernel says that there was loss, not how much'),
+        .describe('Exactly how many. Absent: not known yet, a later record may tell'),
     })
     .optional()
     .describe('On loss: events that never reached the gateway'),

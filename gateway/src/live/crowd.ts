@@ -1,4 +1,5 @@
-import type { Connection } from '../conntrack/decode.js';
+import type { Connection, ConntrackEvent } from '../conntrack/decode.js';
+import type { ConnectionObserver } from '../flows/watch.js';
 import type { Log } from '../log.js';
 import { type Address, printAddress } from '../net/address.js';
 import { FAMILIES, type Family } from '../net/family.js';
@@ -29,7 +30,7 @@ const perFamily = <Value>(value: () => Value): Record<Family, Value> => ({ 4: va
  * (`nf_conncount`); from events it costs a look-up. Between the event and the kernel's set, some milliseconds, the limit
  * of new connections a second bounds by how much a source overshoots.
  */
-export class Crowd {
+export class Crowd implements ConnectionObserver {
   readonly #options: CrowdOptions;
   #counts = perFamily(() => new Map<bigint, number>());
   readonly #held = perFamily(() => new Set<bigint>());
@@ -44,33 +45,41 @@ export class Crowd {
     return this.#held[4].size + this.#held[6].size;
   }
 
-  opened({ mark, original: { src } }: Pick<Connection, 'mark' | 'original'>): void {
+  event(event: ConntrackEvent): void {
+    if (event.kind === 'new') this.#opened(event);
+    else if (event.kind === 'destroy') this.#closed(event);
+  }
+
+  /** Counts anew: events may have been lost that would have held a source back, or freed it. */
+  list() {
+    this.#counts = perFamily(() => new Map());
+    return { listed: (entry: Connection) => this.#opened(entry), end: () => this.#freeAll() };
+  }
+
+  #opened({ mark, original: { src } }: Connection): void {
     if (!isJudged(mark)) return;
     const count = (this.#counts[src.family].get(src.value) ?? 0) + 1;
     this.#counts[src.family].set(src.value, count);
     if (count >= this.#options.connectionsMax) this.#hold(src, count);
   }
 
-  closed({ mark, original: { src } }: Pick<Connection, 'mark' | 'original'>): void {
+  #closed({ mark, original: { src } }: Connection): void {
     if (!isJudged(mark)) return;
     const counts = this.#counts[src.family];
     const count = (counts.get(src.value) ?? 0) - 1;
     if (count > 0) counts.set(src.value, count);
     else counts.delete(src.value);
-    if (count < this.#options.connectionsMax * FREE_SHARE) this.#free(src);
+    if (this.#hasRoom(count)) this.#free(src);
   }
 
-  /** Begins to count anew, after events were lost: every entry of the table is to be told as opened. */
-  recount(): void {
-    this.#counts = perFamily(() => new Map());
+  #hasRoom(count: number): boolean {
+    return count < this.#options.connectionsMax * FREE_SHARE;
   }
 
-  /** Behind a recount: frees those that events, which were lost, would have freed. */
-  recounted(): void {
+  #freeAll(): void {
     for (const family of FAMILIES) {
       for (const value of this.#held[family]) {
-        const count = this.#counts[family].get(value) ?? 0;
-        if (count < this.#options.connectionsMax * FREE_SHARE) this.#free({ family, value });
+        if (this.#hasRoom(this.#counts[family].get(value) ?? 0)) this.#free({ family, value });
       }
     }
   }

@@ -1,7 +1,8 @@
-import { type Connection, type ConntrackEvent, type Counters, IPS_SRC_NAT } from '../conntrack/decode.js';
+import { type Connection, type ConntrackEvent, IPS_SRC_NAT } from '../conntrack/decode.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } from '../conntrack/tuple.js';
+import type { ConnectionObserver } from '../flows/watch.js';
 import type { Address } from '../net/address.js';
-import { decodeMark } from '../nft/mark.js';
+import { isJudged } from '../nft/mark.js';
 import { ByGroup } from './by-group.js';
 import { type Families, pulled } from './family.js';
 
@@ -31,32 +32,35 @@ const keyOf = ({ id, original }: Connection) => `${id} ${textOf(original.src)}`;
 const isTranslated = ({ status }: Connection) => (status & IPS_SRC_NAT) !== 0;
 
 /** Sums over connections, from the kernel's events of them. */
-export class ConnectionSums {
+export class ConnectionSums implements ConnectionObserver {
+  readonly #groupsOf: (source: Address) => readonly string[];
   readonly #groups: ByGroup<Traffic>;
   readonly #counted = new Map<string, NonNullable<ConntrackEvent['counters']>>();
   readonly #natEndpoints = new Map<string, number>();
 
-  constructor(groupsMax: number) {
+  /** `groupsOf` gives the groups of a source. */
+  constructor(groupsMax: number, groupsOf: (source: Address) => readonly string[]) {
+    this.#groupsOf = groupsOf;
     this.#groups = new ByGroup(groupsMax, noTraffic);
   }
 
-  /** A connection that was there before: what passed of it until now was counted then. */
-  known(entry: Connection): void {
-    const { counters } = entry;
-    if (counters !== undefined && this.#counted.size < COUNTED_MAX) this.#counted.set(keyOf(entry), counters);
-    if (isTranslated(entry)) this.#countNat(entry, 1);
-  }
-
-  /** Takes an event; `groups` are those of the source. Bytes count where the kernel tells them: in dumps and at the end. */
-  take(event: ConntrackEvent, groups: () => readonly string[]): void {
-    const isOurs = decodeMark(event.mark).generation !== 0;
-    if (isOurs && event.counters !== undefined) this.#count(event, event.counters, groups());
+  /** Bytes count where the kernel tells them: in listings and at the end. */
+  event(event: ConntrackEvent): void {
+    this.#take(event, event.kind === 'destroy');
     if (isTranslated(event) && event.kind !== 'update') this.#countNat(event, event.kind === 'new' ? 1 : -1);
   }
 
-  /** Events were lost: ports of connections whose end was not told would count for good. */
-  lost(): void {
+  /** Ports are counted anew. What passed before the first listing was counted by who was there then. */
+  list(isFirst: boolean) {
     this.#natEndpoints.clear();
+    const listed = (entry: Connection) => {
+      const { counters } = entry;
+      if (!isFirst) this.#take(entry, false);
+      else if (counters !== undefined && this.#counted.size < COUNTED_MAX)
+        this.#counted.set(keyOf(entry), counters);
+      if (isTranslated(entry)) this.#countNat(entry, 1);
+    };
+    return { listed, end: () => {} };
   }
 
   traffic(groups: ReadonlySet<string>): readonly (readonly [group: string, traffic: Traffic])[] {
@@ -74,21 +78,19 @@ export class ConnectionSums {
     return most;
   }
 
-  #count(
-    event: ConntrackEvent,
-    now: { original: Counters; reply: Counters },
-    groups: readonly string[],
-  ): void {
-    const key = keyOf(event);
+  #take(entry: Connection, hasEnded: boolean): void {
+    const now = entry.counters;
+    if (!isJudged(entry.mark) || now === undefined) return;
+    const key = keyOf(entry);
     const before = this.#counted.get(key);
-    if (event.kind === 'destroy') this.#counted.delete(key);
+    if (hasEnded) this.#counted.delete(key);
     else if (before !== undefined || this.#counted.size < COUNTED_MAX) this.#counted.set(key, now);
     else return;
     const since = (direction: 'original' | 'reply', what: 'packets' | 'bytes') =>
       Number(now[direction][what] - (before?.[direction][what] ?? 0n));
     const out = { packets: since('original', 'packets'), bytes: since('original', 'bytes') };
     const back = { packets: since('reply', 'packets'), bytes: since('reply', 'bytes') };
-    for (const group of groups) {
+    for (const group of this.#groupsOf(entry.original.src)) {
       const traffic = this.#groups.of(group);
       traffic.out.packets += out.packets;
       traffic.out.bytes += out.bytes;

@@ -15,7 +15,7 @@ export interface SinkQueue {
 export function flowMetrics(families: Families) {
   const lost = counter(families, {
     name: 'sluice_flow_events_lost_total',
-    help: 'Kernel events that never reached the gateway; where the kernel has no number, times it told',
+    help: 'Kernel events that never reached the gateway',
     labels: ['source'],
     known: ['conntrack', 'nflog'],
   });

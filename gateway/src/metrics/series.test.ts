@@ -116,19 +116,19 @@ function event(
 }
 
 t.test('bytes and packets by source group: each once, whether told on the way or at the end', async (t) => {
-  const sums = new ConnectionSums(8);
-  const take = (one: ConntrackEvent) => sums.take(one, () => ['Anywhere', 'workers']);
+  const sums = new ConnectionSums(8, () => ['Anywhere', 'workers']);
+  const take = (one: ConntrackEvent) => sums.event(one);
+  sums.list(true).listed(event(3, 'update', 1_000));
   const traffic = () => Object.fromEntries(sums.traffic(new Set(['workers'])));
   take(event(1, 'new'));
   take(event(1, 'destroy', 10));
   t.same(traffic(), {
     workers: { out: { packets: 10, bytes: 1_000 }, in: { packets: 20, bytes: 10_000 } },
   });
-  take(event(2, 'update', 5));
-  take(event(2, 'update', 7));
+  sums.list(false).listed(event(2, 'update', 5));
+  sums.list(false).listed(event(2, 'update', 7));
   take(event(2, 'destroy', 8));
   t.equal(traffic().workers!.out.packets, 18);
-  sums.known(event(3, 'update', 1_000));
   take(event(3, 'destroy', 1_001));
   t.equal(traffic().workers!.out.packets, 19, 'what passed before the gateway started is not counted');
   take({ ...event(4, 'destroy', 9), mark: 0 });
@@ -136,16 +136,16 @@ t.test('bytes and packets by source group: each once, whether told on the way or
 });
 
 t.test('NAT ports: the most of one translated address to one destination', async (t) => {
-  const sums = new ConnectionSums(8);
-  const take = (one: ConntrackEvent) => sums.take(one, () => []);
+  const sums = new ConnectionSums(8, () => []);
+  const take = (one: ConntrackEvent) => sums.event(one);
+  sums.list(true).listed(event(6, 'update'));
   for (const port of [1, 2, 3]) take(event(port, 'new'));
   take(event(4, 'new', undefined, '203.0.113.2'));
   take({ ...event(5, 'new'), status: 0 });
-  sums.known(event(6, 'update'));
   t.same([...sums.natPorts()], [['TCP', 4]]);
   take(event(2, 'destroy', 1));
   t.same([...sums.natPorts()], [['TCP', 3]]);
-  sums.lost();
+  sums.list(false);
   take(event(3, 'destroy', 1));
   t.same([...sums.natPorts()], [], 'never below zero');
 });

@@ -11,6 +11,7 @@ export const NFULA_IFINDEX_INDEV = 4;
 export const NFULA_IFINDEX_OUTDEV = 5;
 export const NFULA_PAYLOAD = 9;
 export const NFULA_PREFIX = 10;
+export const NFULA_SEQ = 12;
 export const NFULA_CT = 18;
 export const NFULA_CT_INFO = 19;
 
@@ -24,4 +25,5 @@ export const NFULA_CFG_FLAGS = 6;
 
 export const NFULNL_CFG_CMD_BIND = 1;
 export const NFULNL_COPY_PACKET = 2;
+export const NFULNL_CFG_F_SEQ = 1 << 0;
 export const NFULNL_CFG_F_CONNTRACK = 1 << 2;

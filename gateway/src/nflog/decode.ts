@@ -13,6 +13,8 @@ export const HOOKS = ['prerouting', 'input', 'forward', 'output', 'postrouting']
  */
 export interface NflogPacket {
   readonly prefix: string;
+  /** Counts the packets that the group logged since the socket was bound to it, modulo 2^32. */
+  readonly sequence: number | undefined;
   /** The packet's mark; 0 where the message has none: the kernel leaves out a mark of 0. */
   readonly mark: number;
   /** Indexes of interfaces. */
@@ -49,6 +51,7 @@ const decoder = new TextDecoder();
 /** A packet under construction: what attributes have said so far. */
 class Fields {
   prefix = '';
+  sequence: number | undefined;
   mark = 0;
   indev: number | undefined;
   outdev: number | undefined;
@@ -79,6 +82,9 @@ function visitPacket(fields: Fields, view: DataView, type: number, start: number
       checkSize(type, start, end, 4);
       fields.protocol = view.getUint16(start);
       fields.hook = view.getUint8(start + 2);
+      break;
+    case c.NFULA_SEQ:
+      fields.sequence = readU32(view, type, start, end);
       break;
     case c.NFULA_MARK:
       fields.mark = readU32(view, type, start, end);

@@ -54,6 +54,9 @@ export function encodeBind(writer: MessageWriter, request: BindRequest): void {
   writer.attributeU32be(c.NFULA_CFG_NLBUFSIZ, request.bufferBytes);
   writer.attributeU32be(c.NFULA_CFG_TIMEOUT, Math.round(request.timeoutMs / 10));
   writer.attributeU32be(c.NFULA_CFG_QTHRESH, request.thresholdPackets);
-  writer.attributeU16be(c.NFULA_CFG_FLAGS, request.conntrack ? c.NFULNL_CFG_F_CONNTRACK : 0);
+  writer.attributeU16be(
+    c.NFULA_CFG_FLAGS,
+    c.NFULNL_CFG_F_SEQ | (request.conntrack ? c.NFULNL_CFG_F_CONNTRACK : 0),
+  );
   writer.endMessage();
 }

@@ -28,27 +28,38 @@ function acknowledge(waiting: Waiting, message: Message, operation: string): voi
 }
 
 /**
- * Listens to the packets that our rules log to a group. `onLost` is called when the kernel had to drop some. Packets
- * come with their connection where the kernel was built with CONFIG_NETFILTER_NETLINK_GLUE_CT. Rejects with
+ * Listens to the packets that our rules log to a group. `onLost` is called when the kernel had to drop some, and again,
+ * before the next packet, with exactly how many. Packets come with their connection where the kernel was built with CONFIG_NETFILTER_NETLINK_GLUE_CT. Rejects with
  * NetlinkError EBUSY where another process listens to the group already. Needs CAP_NET_ADMIN.
  */
 export async function listenNflog(
   group: number,
   onPacket: (packet: NflogPacket) => void,
-  onLost: () => void,
+  onLost: (packets: number | undefined) => void,
 ): Promise<Listener> {
   const operation = `listen to log group ${group}`;
   const waiting: Waiting = new Map();
+  let last: number | undefined;
+  const checkSequence = ({ sequence }: NflogPacket) => {
+    if (sequence === undefined) return;
+    const missing = last === undefined ? 0 : (sequence - last - 1) >>> 0;
+    last = sequence;
+    if (missing > 0) onLost(missing);
+  };
   const socket = new NetlinkSocket({
     protocol: NETLINK_NETFILTER,
     receiveBufferBytes: RECEIVE_BUFFER_BYTES,
     coalesceMs: COALESCE_MS,
     onReceive: (bytes, lost) => {
-      if (lost > 0) onLost();
+      if (lost > 0) onLost(undefined);
       for (const message of readMessages(bytes)) {
         const packet = decodePacket(message);
-        if (packet === undefined) acknowledge(waiting, message, operation);
-        else onPacket(packet);
+        if (packet === undefined) {
+          acknowledge(waiting, message, operation);
+          continue;
+        }
+        checkSequence(packet);
+        onPacket(packet);
       }
     },
   });

@@ -22,6 +22,7 @@ const SYN = 0x02;
 t.test('packets, as they were sent', (t) => {
   const common = {
     prefix: 'deny',
+    sequence: undefined,
     mark: 0x40000001,
     indev: undefined,
     outdev: 1,
@@ -163,8 +164,8 @@ t.test('binding', (t) => {
   t.equal(attributes.u32be(3), 65536);
   t.equal(attributes.u32be(4), 25, 'hundredths of a second');
   t.equal(attributes.u32be(5), 64);
-  t.equal(attributes.u16be(6), 4);
-  t.equal(new Attributes(encode({ conntrack: false }).payload, 4).u16be(6), 0);
+  t.equal(attributes.u16be(6), 5);
+  t.equal(new Attributes(encode({ conntrack: false }).payload, 4).u16be(6), 1);
   for (const wrong of [{ group: 65536 }, { group: -1 }, { group: 0.5 }, { bufferBytes: 131073 }]) {
     t.throws(() => encode(wrong), RangeError, JSON.stringify(wrong));
   }
