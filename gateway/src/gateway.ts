@@ -8,7 +8,7 @@ import { ConntrackTable } from './conntrack/table.js';
 import { CONNECTIONS_MAX, FlowAssembler } from './flows/assemble.js';
 import type { FlowSink } from './flows/queue.js';
 import type { FlowRecord } from './flows/record.js';
-import { openSink } from './flows/sink.js';
+import { openSink } from './flows/sinks/open.js';
 import { FlowWatch, UPDATE_RECORDS_MAX } from './flows/watch.js';
 import { Crowd } from './live/crowd.js';
 import { Judge } from './live/judge.js';
@@ -173,7 +173,8 @@ export class Gateway {
     );
     await mkdir(this.#config.state.path, { recursive: true });
     await chmod(this.#config.state.path, 0o700);
-    for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, this.#log));
+    const options = { gateway: this.#config.gateway.name, log: this.#log };
+    for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, options));
     await enableTracking();
     const watch = await this.#listen();
     this.#closers.push(() => watch.close());

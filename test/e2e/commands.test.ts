@@ -230,7 +230,11 @@ const CONFIG_CASES: readonly (readonly [from: string, to: string, error: string]
     'refreshSeconds: 0',
     'bad.yaml:6:95: inventory.aws.refreshSeconds is 0: the lowest allowed is 1',
   ],
-  ['type: file', 'type: kafka', 'bad.yaml:8:26: flows.sinks.0.type is "kafka": expected stdout or file'],
+  [
+    'type: file',
+    'type: fluentd',
+    'bad.yaml:8:26: flows.sinks.0.type is "fluentd": expected stdout, file, syslog, http, otlp, ipfix, kafka or s3',
+  ],
   ['{ socket: admin.sock }', '', 'bad.yaml:10:8: admin is empty, expected a map'],
   [
     '127.0.0.1:9464',

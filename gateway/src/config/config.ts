@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
+import { sinkSchema, sinksProblem, withPaths } from '../flows/sinks/config.js';
 import { RULES_MAX_DEFAULT } from '../metrics/labels.js';
 import { parseListen } from '../metrics/server.js';
 import { readAddress } from '../net/address.js';
@@ -67,18 +68,7 @@ const configSchema = z.strictObject({
   snapshot: z.strictObject({ path }).prefault({ path: '/var/lib/sluice-snapshot' }),
   flows: z
     .strictObject({
-      sinks: z
-        .array(
-          z.discriminatedUnion(
-            'type',
-            [
-              z.strictObject({ type: z.literal('stdout') }),
-              z.strictObject({ type: z.literal('file'), path }),
-            ],
-            { error: 'expected stdout or file' },
-          ),
-        )
-        .max(CONFIG_LIMITS.sinksMax),
+      sinks: z.array(sinkSchema).max(CONFIG_LIMITS.sinksMax),
       updateSeconds: z.int().min(0).max(86_400).default(300),
     })
     .prefault({ sinks: [{ type: 'stdout' }] }),
@@ -205,6 +195,8 @@ function checkAcross(config: z.output<typeof configSchema>): { path: string[]; m
       message: `account and region ${twice} are given twice`,
     });
   }
+  const sinks = sinksProblem(config.flows.sinks);
+  if (sinks !== undefined) problems.push({ path: ['flows', 'sinks'], message: sinks });
   try {
     parseListen(config.metrics.listen);
   } catch (error) {
@@ -251,9 +243,7 @@ export function parseConfig(text: string, file: string): Config {
     admin: { socket: absolute(config.admin.socket) },
     flows: {
       ...config.flows,
-      sinks: config.flows.sinks.map((sink) =>
-        sink.type === 'file' ? { ...sink, path: absolute(sink.path) } : sink,
-      ),
+      sinks: config.flows.sinks.map((sink) => withPaths(sink, absolute)),
     },
   };
 }

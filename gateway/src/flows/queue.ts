@@ -1,30 +1,38 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../log.js';
-import { printableJson } from '../text.js';
+import type { Format } from './format.js';
 import type { FlowRecord } from './record.js';
+import type { Spill, Spilled } from './spill.js';
 
-/** What became of an attempt to append lines: how many were written whole, and why not all. */
+/**
+ * What became of an attempt to deliver items: how many were, in order; of those after them, how many never will be,
+ * being refused; and why not all were.
+ */
 export interface Appended {
   readonly written: number;
+  readonly refused?: number;
   readonly error?: unknown;
 }
 
-/** Where lines go. Never called again before its last call has settled. */
+/** Where items go. Never called again before its last call has settled. */
 export interface Output {
-  /** Appends lines in order, each ending in a newline. Tells failure in its result and doesn't reject. */
-  append(lines: readonly string[]): Promise<Appended>;
-  /** The file may have been moved away: the next append starts anew by name. */
-  reopen(): void;
+  /** Delivers items in order. Tells failure in its result and doesn't reject. */
+  append(items: readonly string[]): Promise<Appended>;
+  /** A file may have been moved away: the next append starts anew by name. */
+  reopen?(): void;
   close(): Promise<void>;
 }
 
-export const DROP_REASONS = ['queue-full', 'write-failed', 'stopped'] as const;
+/** `no-form`: the format can't express such a record. */
+export const DROP_REASONS = ['queue-full', 'refused', 'unreadable', 'stopped', 'no-form'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 /** At every moment `received` = `written` + `queued` + the sum of `droppedByReason`. */
 export interface SinkCounts {
+  /** With those that an earlier process spilled. */
   readonly received: number;
   readonly written: number;
+  /** In memory and on disk. */
   readonly queued: number;
   readonly dropped: number;
   readonly droppedByReason: Readonly<Record<DropReason, number>>;
@@ -37,134 +45,293 @@ export interface FlowSink {
   counts(): SinkCounts;
   /** Opens the file again; for SIGHUP. */
   reopen(): void;
-  /** Writes what is queued, for at most `stopMs`; what is left is counted as dropped. */
+  /** Delivers what is queued, for at most `stopMs`; what is left is spilled, or else counted as dropped. */
   stop(): Promise<void>;
 }
 
 export interface QueueOptions {
   readonly queueRecordsMax: number;
-  /** Records handed to the output at once. */
+  readonly queueBytesMax: number;
+  /** Handed to the output at once, at most. */
   readonly batchRecordsMax: number;
-  /** After this many attempts to write a batch in vain, what is left of it is dropped. */
-  readonly attemptsMax: number;
-  /** Pause after a failed attempt; doubled each time. */
+  readonly batchBytesMax: number;
+  /** How long a batch may wait for more. */
+  readonly batchWaitMs: number;
+  /** Pause after a failed attempt; doubled each time, up to `retryMsMax`. */
   readonly retryMs: number;
+  readonly retryMsMax: number;
   /** How long `stop` waits for the output. */
   readonly stopMs: number;
 }
 
 export const QUEUE_DEFAULTS: QueueOptions = {
-  queueRecordsMax: 20_000,
-  batchRecordsMax: 500,
-  attemptsMax: 4,
+  queueRecordsMax: 100_000,
+  queueBytesMax: 64 << 20,
+  batchRecordsMax: 1_000,
+  batchBytesMax: 1 << 20,
+  batchWaitMs: 0,
   retryMs: 100,
+  retryMsMax: 30_000,
   stopMs: 5_000,
 };
 
+/** After a spill failed, or was full. */
+const SPILL_RETRY_MS = 1_000;
+
+export interface QueuedSinkParts {
+  readonly name: string;
+  readonly format: Format;
+  readonly output: Output;
+  readonly spill?: Spill | undefined;
+  readonly log: Log;
+}
+
 /**
- * A bounded queue before an output, which accounts for every record. The newest record is the one dropped.
+ * A bounded queue before an output, which accounts for every record and delivers at least once, in order: what fails is
+ * tried again until it is taken or refused. When the queue is half full its older half goes to the spill, if there is one,
+ * and comes back before anything younger. With no room left the newest record is the one dropped.
  */
 export class QueuedSink implements FlowSink {
   readonly name: string;
-  readonly #output: Output;
-  readonly #log: Log;
+  readonly #parts: QueuedSinkParts;
   readonly #options: QueueOptions;
   readonly #stopping = new AbortController();
-  readonly #droppedByReason: Record<DropReason, number> = { 'queue-full': 0, 'write-failed': 0, stopped: 0 };
+  readonly #droppedByReason: Record<DropReason, number>;
+  /** Taken for delivery: older than what is spilled, which is older than the queue. */
+  #batch: readonly string[] = [];
+  #batchSpilled: Spilled | undefined;
   #queue: string[] = [];
-  #received = 0;
+  #queueBytes = 0;
+  #received: number;
   #written = 0;
-  /**
-   * Records dropped since all was well; each such episode is logged once at its start and once at its end.
-   */
+  /** On their way to the disk. */
+  #spilling = 0;
+  #spillAgainMs = 0;
+  /** Records dropped since all was well; each such episode is logged once at its start and once at its end. */
   #droppedInEpisode = 0;
-  #draining: Promise<void> | undefined;
-  #abandoned = false;
+  #isFailing = false;
+  #delivering: Promise<void> | undefined;
+  #overflowing: Promise<void> | undefined;
+  #wake: () => void = () => undefined;
+  #isAbandoned = false;
 
-  constructor(name: string, output: Output, log: Log, options: Partial<QueueOptions> = {}) {
-    this.name = name;
-    this.#output = output;
-    this.#log = log;
+  constructor(parts: QueuedSinkParts, options: Partial<QueueOptions> = {}) {
+    this.name = parts.name;
+    this.#parts = parts;
     this.#options = { ...QUEUE_DEFAULTS, ...options };
+    this.#droppedByReason = { 'queue-full': 0, refused: 0, unreadable: 0, stopped: 0, 'no-form': 0 };
+    this.#received = parts.spill?.records ?? 0;
+    if (this.#received > 0) this.#delivering = this.#deliver();
   }
 
   write(record: FlowRecord): void {
     this.#received++;
-    if (this.#stopping.signal.aborted) this.#drop('stopped', 1);
-    else if (this.#queue.length >= this.#options.queueRecordsMax) this.#drop('queue-full', 1);
-    else {
-      this.#queue.push(`${printableJson(record)}\n`);
-      this.#draining ??= this.#drain();
-    }
+    const refusal = this.#accept(record);
+    if (refusal === 'no-form') this.#droppedByReason['no-form']++;
+    else if (refusal !== undefined) this.#drop(refusal, 1);
+  }
+
+  /** Queues a record, or says why not. */
+  #accept(record: FlowRecord): DropReason | undefined {
+    if (this.#stopping.signal.aborted) return 'stopped';
+    const item = this.#parts.format(record);
+    if (item === undefined) return 'no-form';
+    const { queueRecordsMax, queueBytesMax } = this.#options;
+    const bytes = Buffer.byteLength(item);
+    const records = this.#queue.length + this.#batch.length + this.#spilling;
+    if (records >= queueRecordsMax || this.#queueBytes + bytes > queueBytesMax) return 'queue-full';
+    this.#queue.push(item);
+    this.#queueBytes += bytes;
+    if (this.#isBatchFull()) this.#wake();
+    this.#delivering ??= this.#deliver();
+    const { spill } = this.#parts;
+    if (spill !== undefined && this.#isHalfFull() && performance.now() >= this.#spillAgainMs)
+      this.#overflowing ??= this.#overflow(spill);
+    return undefined;
   }
 
   counts(): SinkCounts {
     const droppedByReason = { ...this.#droppedByReason };
     const dropped = Object.values(droppedByReason).reduce((sum, count) => sum + count, 0);
-    return {
-      received: this.#received,
-      written: this.#written,
-      queued: this.#queue.length,
-      dropped,
-      droppedByReason,
-    };
+    const onDisk = this.#parts.spill?.records ?? 0;
+    const queued = this.#queue.length + this.#batch.length + this.#spilling + onDisk;
+    return { received: this.#received, written: this.#written, queued, dropped, droppedByReason };
   }
 
   reopen(): void {
-    this.#output.reopen();
+    this.#parts.output.reopen?.();
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#wake();
     const deadline = new AbortController();
     const late = delay(this.#options.stopMs, undefined, { signal: deadline.signal }).catch(() => undefined);
-    await Promise.race([this.#draining, late]);
-    this.#abandoned = true;
-    if (this.#queue.length > 0) this.#drop('stopped', this.#queue.splice(0).length);
-    await Promise.race([this.#output.close(), late]);
+    await Promise.race([this.#delivering, late]);
+    this.#isAbandoned = true;
+    await this.#overflowing;
+    await this.#keepRest();
+    await Promise.race([this.#parts.output.close(), late]);
     deadline.abort();
+  }
+
+  async #keepRest(): Promise<void> {
+    const rest = [...this.#batch, ...this.#queue.splice(0)];
+    this.#batch = [];
+    this.#queueBytes = 0;
+    if (rest.length === 0) return;
+    this.#spilling = rest.length;
+    await this.#batchSpilled?.done();
+    const isKept = await this.#parts.spill?.append(rest).catch(() => false);
+    this.#spilling = 0;
+    if (isKept !== true) this.#drop('stopped', rest.length);
+  }
+
+  #isBatchFull(): boolean {
+    return (
+      this.#queue.length >= this.#options.batchRecordsMax || this.#queueBytes >= this.#options.batchBytesMax
+    );
+  }
+
+  #isHalfFull(): boolean {
+    const { queueRecordsMax, queueBytesMax } = this.#options;
+    return this.#queue.length * 2 >= queueRecordsMax || this.#queueBytes * 2 >= queueBytesMax;
   }
 
   #drop(reason: DropReason, records: number, error?: unknown): void {
     this.#droppedByReason[reason] += records;
     if (this.#droppedInEpisode === 0) {
-      const cause = error instanceof Error ? error : undefined;
-      this.#log.error('flow records are being dropped', { sink: this.name, reason, error: cause });
+      const { queueRecordsMax, queueBytesMax } = this.#options;
+      const limits = reason === 'queue-full' ? { queueRecordsMax, queueBytesMax } : {};
+      const cause = error instanceof Error ? { error } : {};
+      this.#parts.log.error('flow records are being dropped', {
+        sink: this.name,
+        reason,
+        ...limits,
+        ...cause,
+      });
     }
     this.#droppedInEpisode += records;
   }
 
-  #wrote(records: number): void {
-    this.#written += records;
-    this.#queue.splice(0, records);
-    if (records > 0 && this.#droppedInEpisode > 0) {
-      this.#log.info('flow records are written again', { sink: this.name, dropped: this.#droppedInEpisode });
+  /** Removes the first items of the queue: as many as a batch holds. */
+  #shift(recordsMax: number, bytesMax: number): string[] {
+    let [records, bytes] = [0, 0];
+    for (const item of this.#queue) {
+      const itemBytes = Buffer.byteLength(item);
+      if (records === recordsMax || (records > 0 && bytes + itemBytes > bytesMax)) break;
+      bytes += itemBytes;
+      records++;
+    }
+    this.#queueBytes -= bytes;
+    return this.#queue.splice(0, records);
+  }
+
+  /** Until nothing waits. Waits a turn first, so that records of one burst share a batch. */
+  async #deliver(): Promise<void> {
+    await new Promise(setImmediate);
+    const { retryMs, retryMsMax } = this.#options;
+    const { signal } = this.#stopping;
+    let pauseMs = retryMs;
+    while (!this.#isAbandoned && (this.#batch.length > 0 || (await this.#take()))) {
+      if (await this.#attempt()) {
+        pauseMs = retryMs;
+        continue;
+      }
+      if (signal.aborted) break;
+      await delay(pauseMs, undefined, { signal }).catch(() => undefined);
+      pauseMs = Math.min(pauseMs * 2, retryMsMax);
+    }
+    this.#delivering = undefined;
+  }
+
+  /** Takes the next batch, from the disk while anything is there; false where nothing waits. */
+  async #take(): Promise<boolean> {
+    const { spill } = this.#parts;
+    // What is being spilled is older than the rest of the queue.
+    await this.#overflowing;
+    const spilled = await spill?.read();
+    if (this.#isAbandoned) return false;
+    if (spilled !== undefined) {
+      spilled.take();
+      this.#batch = spilled.items;
+      this.#batchSpilled = spilled;
+      if (spilled.unreadable > 0) this.#drop('unreadable', spilled.unreadable);
+      if (spilled.items.length === 0) await this.#finishSpilled();
+      return this.#batch.length > 0 || this.#take();
+    }
+    if (this.#queue.length === 0) return false;
+    if (!this.#isBatchFull() && !this.#stopping.signal.aborted) await this.#moreRecords();
+    const { batchRecordsMax, batchBytesMax } = this.#options;
+    this.#batch = this.#shift(batchRecordsMax, batchBytesMax);
+    return this.#batch.length > 0;
+  }
+
+  async #moreRecords(): Promise<void> {
+    const { batchWaitMs } = this.#options;
+    if (batchWaitMs === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, batchWaitMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** One try to deliver what was taken; whether it was taken or refused whole. */
+  async #attempt(): Promise<boolean> {
+    const items = this.#batch.slice(0, this.#options.batchRecordsMax);
+    const { written, refused = 0, error } = await this.#parts.output.append(items);
+    // Kept or counted as dropped by then.
+    if (this.#isAbandoned) return false;
+    this.#batch = this.#batch.slice(written + refused);
+    this.#written += written;
+    if (refused > 0) this.#drop('refused', refused, error);
+    if (this.#batch.length === 0) await this.#finishSpilled();
+    const isDone = written + refused === items.length;
+    this.#tellState(isDone, written > 0, error);
+    return isDone;
+  }
+
+  async #finishSpilled(): Promise<void> {
+    const spilled = this.#batchSpilled;
+    this.#batchSpilled = undefined;
+    await spilled
+      ?.done()
+      .catch((error: Error) => this.#parts.log.warn('spilled records come again', { error }));
+  }
+
+  #tellState(isDone: boolean, hasWritten: boolean, error: unknown): void {
+    const { log } = this.#parts;
+    const sink = this.name;
+    if (!isDone && !this.#isFailing) {
+      const cause = error instanceof Error ? { error } : {};
+      log.warn('flow records wait: the sink does not take them', { sink, ...cause });
+    }
+    if (isDone && hasWritten && (this.#isFailing || this.#droppedInEpisode > 0)) {
+      log.info('flow records are written again', { sink, dropped: this.#droppedInEpisode });
       this.#droppedInEpisode = 0;
     }
+    this.#isFailing = !isDone;
   }
 
-  /** Until the queue is empty. Waits a turn first, so that records of one burst share a batch. */
-  async #drain(): Promise<void> {
-    await new Promise(setImmediate);
-    while (this.#queue.length > 0 && !this.#abandoned) await this.#drainBatch();
-    this.#draining = undefined;
-  }
-
-  async #drainBatch(): Promise<void> {
-    let left = Math.min(this.#queue.length, this.#options.batchRecordsMax);
-    for (let attempt = 1; left > 0; attempt++) {
-      const { written, error } = await this.#output.append(this.#queue.slice(0, left));
-      // Counted as dropped by then.
-      if (this.#abandoned) return;
-      this.#wrote(written);
-      left -= written;
-      if (left === 0) return;
-      if (attempt >= this.#options.attemptsMax || this.#stopping.signal.aborted) {
-        this.#queue.splice(0, left);
-        return this.#drop('write-failed', left, error);
-      }
-      const pauseMs = this.#options.retryMs * 2 ** (attempt - 1);
-      await delay(pauseMs, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+  /** Moves the older half of the queue to the disk. */
+  async #overflow(spill: Spill): Promise<void> {
+    const bytesBefore = this.#queueBytes;
+    const items = this.#shift(Math.ceil(this.#queue.length / 2), Number.POSITIVE_INFINITY);
+    const bytes = bytesBefore - this.#queueBytes;
+    this.#spilling = items.length;
+    const isKept = await spill.append(items).catch((error: Error) => {
+      this.#parts.log.warn('flow records could not be spilled', { sink: this.name, error });
+      return false;
+    });
+    if (!isKept) {
+      this.#queue = [...items, ...this.#queue];
+      this.#queueBytes += bytes;
+      this.#spillAgainMs = performance.now() + SPILL_RETRY_MS;
     }
+    this.#spilling = 0;
+    this.#overflowing = undefined;
   }
 }

@@ -1,0 +1,110 @@
+// One contract for every kind of sink, each before a receiver of its own.
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { createLog } from '../../log.js';
+import type { FlowSink, SinkCounts } from '../queue.js';
+import { type SinkInput, sinkSchema } from './config.js';
+import { numbered, type Stand, stands } from './fixture.js';
+import { openSink } from './open.js';
+
+const RECORDS = 250;
+const log = createLog({ write: () => undefined });
+const FAST = { retryMs: 5, retryMsMax: 20, batchRecordsMax: 40, batchWaitMs: 1 };
+const numbers = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index);
+
+// The SDK signs with them; nobody checks.
+process.env.AWS_ACCESS_KEY_ID = 'test';
+process.env.AWS_SECRET_ACCESS_KEY = 'test';
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+const isBalanced = ({ received, written, dropped, queued }: SinkCounts) =>
+  received === written + dropped + queued;
+
+const open = (config: SinkInput, queue = {}): Promise<FlowSink> =>
+  openSink(sinkSchema.parse(config), { gateway: 'gw-a', log, queue: { ...FAST, ...queue } });
+
+function writeAll(sink: FlowSink, ports: readonly number[]): void {
+  for (const port of ports) sink.write(numbered(port));
+}
+
+async function deliversAll(t: Test, stand: Stand): Promise<void> {
+  const receiver = await stand.receive();
+  if (receiver === undefined) {
+    t.pass(stand.name, { skip: 'there is no such receiver on this machine' });
+    return;
+  }
+  const sink = await open(stand.config(receiver.port));
+  writeAll(sink, numbers(1_000, RECORDS));
+  await until(() => sink.counts().written === RECORDS);
+  sink.write(numbered(5_000));
+  await sink.stop();
+  t.match(sink.counts(), { received: RECORDS + 1, written: RECORDS + 1, queued: 0, dropped: 0 });
+  await until(() => receiver.ports.length === RECORDS + 1);
+  const expected = [...numbers(1_000, RECORDS), 5_000];
+  t.same(stand.keepsOrder ? receiver.ports : receiver.ports.toSorted((a, b) => a - b), expected);
+  await receiver.close();
+}
+
+async function waitsForReceiver(t: Test, stand: Stand, folder: string): Promise<void> {
+  const first = await stand.receive();
+  if (first === undefined || !stand.isReliable || first.port === 0) return first?.close();
+  await first.close();
+  const spill = { path: join(folder, 'spill'), bytesMax: 1 << 20 };
+  rmSync(spill.path, { recursive: true, force: true });
+  const early = await open({ ...stand.config(first.port), spill }, { stopMs: 200 });
+  writeAll(early, numbers(1, 100));
+  await until(() => isBalanced(early.counts()));
+  t.match(early.counts(), { received: 100, written: 0, queued: 100 });
+  await early.stop();
+  t.match(early.counts(), { written: 0, dropped: 0, queued: 100 }, 'kept for the next process');
+
+  const sink = await open({ ...stand.config(first.port), spill });
+  writeAll(sink, numbers(101, 100));
+  const late = await stand.receive(first.port);
+  if (late === undefined) return sink.stop();
+  await until(() => sink.counts().written === 200);
+  t.match(sink.counts(), { received: 200, queued: 0, dropped: 0 });
+  await until(() => late.ports.length >= 200);
+  t.same(late.ports, numbers(1, 200), 'the older ones first');
+  await late.close();
+  await sink.stop();
+}
+
+const folder = t.testdir();
+for (const stand of stands(folder)) {
+  t.test(stand.name, async (t) => {
+    mkdirSync(folder, { recursive: true });
+    await deliversAll(t, stand);
+    await waitsForReceiver(t, stand, folder);
+  });
+}
+
+t.test('a sink that hangs slows none of the others', async (t) => {
+  const all = stands(t.testdir());
+  const { createServer } = await import('node:net');
+  const deaf = createServer((socket) => socket.pause().on('error', () => undefined));
+  await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve));
+  const { port } = deaf.address() as { port: number };
+  const hung = await open(
+    { type: 'http', url: `http://127.0.0.1:${port}/` },
+    { queueRecordsMax: 100, stopMs: 10 },
+  );
+  const http = all.find(({ name }) => name === 'HTTP')!;
+  const receiver = (await http.receive())!;
+  const well = await open(http.config(receiver.port));
+  for (const port of numbers(1, 1_000)) for (const sink of [hung, well]) sink.write(numbered(port));
+  await until(() => receiver.ports.length === 1_000);
+  t.match(hung.counts(), {
+    received: 1_000,
+    written: 0,
+    queued: 100,
+    droppedByReason: { 'queue-full': 900 },
+  });
+  await Promise.all([hung.stop(), well.stop(), receiver.close()]);
+  t.ok(isBalanced(hung.counts()));
+  deaf.close();
+});
