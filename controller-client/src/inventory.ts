@@ -1,14 +1,28 @@
-/** A Lambda function, as far as it matters for its identity on the network. */
-export interface LambdaFunction {
-  readonly arn: string;
-  readonly name: string;
+/** What every resource has: where it lies, and when AWS last said that it is there, RFC 3339. */
+interface Placed {
   readonly accountId: string;
   readonly region: string;
+  /** When the call began that last gave it; what is not refreshed keeps it, and so grows old. */
+  readonly seenAt: string;
+}
+
+/** What EC2 gives tags. */
+interface Resource extends Placed {
+  readonly id: string;
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+/** A Lambda function, as far as it matters for its identity on the network. */
+export interface LambdaFunction extends Placed {
+  readonly arn: string;
+  readonly name: string;
   /** Absent for a function outside any VPC: its traffic does not pass the gateway and can't be enforced. */
   readonly vpcId?: string;
+  /** Of all versions that were asked for, where they differ. */
   readonly subnetIds: readonly string[];
   readonly securityGroupIds: readonly string[];
   readonly ipv6AllowedForDualStack: boolean;
+  /** Means nothing where the scope never learnt `tags`. */
   readonly tags: Readonly<Record<string, string>>;
 }
 
@@ -16,32 +30,60 @@ export interface LambdaFunction {
  * The AWS resource; `cidrs` holds its IPv4 block and all associated IPv6 blocks. `accountId` is the account
  * that sees it: a subnet shared between accounts is listed once for each that was asked.
  */
-export interface Subnet {
-  readonly id: string;
-  readonly accountId: string;
-  readonly region: string;
+export interface Subnet extends Resource {
   readonly vpcId: string;
+  /** The availability zone, such as eu-central-1a. */
+  readonly zone: string;
   readonly cidrs: readonly string[];
-  readonly tags: Readonly<Record<string, string>>;
 }
 
-export interface Vpc {
-  readonly id: string;
-  readonly accountId: string;
-  readonly region: string;
+export interface Vpc extends Resource {
   readonly cidrs: readonly string[];
-  readonly tags: Readonly<Record<string, string>>;
+}
+
+/** An interface of Lambda's: one for each subnet and set of security groups, whatever functions use it. */
+export interface NetworkInterface extends Placed {
+  readonly id: string;
+  readonly vpcId: string;
+  readonly subnetId: string;
+  readonly securityGroupIds: readonly string[];
+  readonly interfaceType: string;
+  readonly description: string;
+  /** Private IPv4 addresses, then IPv6, each in order. */
+  readonly addresses: readonly string[];
+}
+
+/** A virtual machine that runs or may run again. */
+export interface Instance extends Resource {
+  readonly vpcId: string;
+  readonly subnetId: string;
+  /** Of all its interfaces: private IPv4 addresses, then IPv6, each in order. */
+  readonly addresses: readonly string[];
+}
+
+/** A managed prefix list, the customer's or AWS's own. */
+export interface PrefixList extends Resource {
+  readonly name: string;
+  readonly cidrs: readonly string[];
 }
 
 /**
- * One account and region. `refreshedAt` is when the last complete refresh began: absent, nothing was ever
- * learnt here and groups that depend on it are unresolved. `error` is why the newest refresh failed; what was
- * known stays.
+ * What of a scope is read beside functions, subnets and VPCs; `tags` are those of functions. Each may be left
+ * out by configuration or for want of a permission.
+ */
+export const OPTIONAL_PARTS = ['tags', 'interfaces', 'instances', 'prefixLists'] as const;
+export type OptionalPart = (typeof OPTIONAL_PARTS)[number];
+
+/**
+ * One account and region. `refreshedAt` is when the last complete refresh of functions, subnets and VPCs began:
+ * absent, nothing was ever learnt here and groups that depend on it are unresolved. `learntAt` says the same of
+ * each optional part. `error` is why the newest refresh failed, in whole or of a part; what was known stays.
  */
 export interface Scope {
   readonly accountId: string;
   readonly region: string;
   readonly refreshedAt?: string;
+  readonly learntAt: Readonly<Partial<Record<OptionalPart, string>>>;
   readonly error?: string;
 }
 
@@ -51,11 +93,14 @@ export interface Inventory {
   readonly functions: readonly LambdaFunction[];
   readonly subnets: readonly Subnet[];
   readonly vpcs: readonly Vpc[];
+  readonly interfaces: readonly NetworkInterface[];
+  readonly instances: readonly Instance[];
+  readonly prefixLists: readonly PrefixList[];
 }
 
 /** Before anything was learnt. */
 export function emptyInventory(): Inventory {
-  return { scopes: [], functions: [], subnets: [], vpcs: [] };
+  return { scopes: [], functions: [], subnets: [], vpcs: [], interfaces: [], instances: [], prefixLists: [] };
 }
 
 /**

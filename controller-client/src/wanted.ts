@@ -4,7 +4,7 @@ import type { Prefix } from 'sluice-gateway/net/prefix.js';
 import { z } from 'zod';
 import { identifyFunctions } from './groups/identity.js';
 import { checkReferences, resolveGroups } from './groups/resolve.js';
-import { emptyInventory, type Inventory, missingSubnets } from './inventory.js';
+import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
 import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
 import { loadPolicy } from './sources/load.js';
@@ -20,13 +20,20 @@ export interface Wanted {
 export const INVENTORY_FILE = 'inventory.json';
 
 const texts = z.record(z.string(), z.string());
-const place = { accountId: z.string(), region: z.string() };
-const resource = { ...place, id: z.string(), cidrs: z.array(z.string()), tags: texts };
+const scope = { accountId: z.string(), region: z.string() };
+const place = { ...scope, seenAt: z.string() };
+const resource = { ...place, id: z.string(), tags: texts };
+const list = z.array(z.string());
 
 /** The client's own file; whoever reads it may be root, and the client is not trusted. */
 const inventorySchema = z.looseObject({
   scopes: z.array(
-    z.looseObject({ ...place, refreshedAt: z.string().exactOptional(), error: z.string().exactOptional() }),
+    z.looseObject({
+      ...scope,
+      refreshedAt: z.string().exactOptional(),
+      learntAt: z.partialRecord(z.enum(OPTIONAL_PARTS), z.string()),
+      error: z.string().exactOptional(),
+    }),
   ),
   functions: z.array(
     z.looseObject({
@@ -34,14 +41,30 @@ const inventorySchema = z.looseObject({
       arn: z.string(),
       name: z.string(),
       vpcId: z.string().exactOptional(),
-      subnetIds: z.array(z.string()),
-      securityGroupIds: z.array(z.string()),
+      subnetIds: list,
+      securityGroupIds: list,
       ipv6AllowedForDualStack: z.boolean(),
       tags: texts,
     }),
   ),
-  subnets: z.array(z.looseObject({ ...resource, vpcId: z.string() })),
-  vpcs: z.array(z.looseObject(resource)),
+  subnets: z.array(z.looseObject({ ...resource, vpcId: z.string(), zone: z.string(), cidrs: list })),
+  vpcs: z.array(z.looseObject({ ...resource, cidrs: list })),
+  interfaces: z.array(
+    z.looseObject({
+      ...place,
+      id: z.string(),
+      vpcId: z.string(),
+      subnetId: z.string(),
+      securityGroupIds: list,
+      interfaceType: z.string(),
+      description: z.string(),
+      addresses: list,
+    }),
+  ),
+  instances: z.array(
+    z.looseObject({ ...resource, vpcId: z.string(), subnetId: z.string(), addresses: list }),
+  ),
+  prefixLists: z.array(z.looseObject({ ...resource, name: z.string(), cidrs: list })),
 });
 
 /** What was last known of AWS. Empty when nothing was; throws when the file is there and can't be read. */
@@ -86,7 +109,10 @@ export function buildWanted(
     content: {
       policy: loaded.policy,
       groups,
-      inventory: { functions: identifyFunctions(inventory), scopes: inventory.scopes },
+      inventory: {
+        functions: identifyFunctions(inventory),
+        scopes: inventory.scopes.map(({ learntAt: _, ...scope }) => scope),
+      },
     },
     warnings: [...new Set(warnings)],
   };

@@ -35,7 +35,13 @@ function expectedInventory(refreshedAt: string): Inventory {
   );
   const order = (a: string, b: string) => (a < b ? -1 : 1);
   return {
-    scopes: scopes.map(({ accountId, region }) => ({ accountId, region, refreshedAt })),
+    ...emptyInventory(),
+    scopes: scopes.map(({ accountId, region }) => ({
+      accountId,
+      region,
+      refreshedAt,
+      learntAt: { tags: refreshedAt },
+    })),
     functions: scopes
       .flatMap(({ accountId, region, known }) =>
         known.functions!.map(({ name, subnetIds = [], dualStack, tags }) => {
@@ -45,6 +51,7 @@ function expectedInventory(refreshedAt: string): Inventory {
             name,
             accountId,
             region,
+            seenAt: refreshedAt,
             ...(subnetIds.length === 0 ? {} : { vpcId }),
             subnetIds: [...subnetIds].sort(),
             securityGroupIds: subnetIds.length === 0 && !name.endsWith('-8') ? [] : ['sg-01', 'sg-02'],
@@ -67,7 +74,9 @@ function expectedInventory(refreshedAt: string): Inventory {
             id,
             accountId,
             region,
+            seenAt: refreshedAt,
             vpcId,
+            zone: `${region}a`,
             cidrs: [...(cidr === undefined ? [] : [cidr]), ...cidrs6],
             tags,
           };
@@ -78,7 +87,7 @@ function expectedInventory(refreshedAt: string): Inventory {
       const { id } = known.vpcs![0]!;
       const number = id.slice(5);
       const cidrs = [`10.${number}.0.0/16`, `100.64.${number}.0/24`, `2001:db8:${number}::/56`];
-      return { id, accountId, region, cidrs, tags: {} };
+      return { id, accountId, region, seenAt: refreshedAt, cidrs, tags: {} };
     }),
   };
 }
@@ -164,7 +173,9 @@ t.test('two accounts in two regions, every page and tag', async (t) => {
   const only = await discover(inventory, 1, {
     accounts: [{ id: FIRST, regions: ['us-east-1'], profile: 'first' }],
   });
-  t.strictSame(only.scopes, [{ accountId: FIRST, region: 'us-east-1', refreshedAt: AT[1] }]);
+  t.strictSame(only.scopes, [
+    { accountId: FIRST, region: 'us-east-1', refreshedAt: AT[1], learntAt: { tags: AT[1] } },
+  ]);
   t.ok(only.functions.every(({ accountId, region }) => accountId === FIRST && region === 'us-east-1'));
 });
 
@@ -252,7 +263,10 @@ t.test('what fails keeps everything of its scope; the next run recovers', async 
       t.strictSame(inScope(spoiled.subnets), inScope(before.subnets));
       t.strictSame(inScope(spoiled.vpcs), inScope(before.vpcs));
       const [scope] = inScope(spoiled.scopes);
-      t.strictSame({ ...scope, error: '' }, { ...HERE, refreshedAt: AT[0], error: '' });
+      t.strictSame(
+        { ...scope, error: '' },
+        { ...HERE, refreshedAt: AT[0], learntAt: { tags: AT[0] }, error: '' },
+      );
       t.match(scope?.error, error);
       t.strictSame(inScope(spoiled.functions, false), inScope(after.functions, false), 'other scopes go on');
       t.strictSame(inScope(spoiled.subnets, false), inScope(after.subnets, false));
@@ -303,7 +317,9 @@ t.test('a function deleted between its page and its tags is gone', async (t) => 
   const fewer = { ...rest, functions: functions.slice(0, -1) };
   endpoint.setState({ accounts: [{ ...first!, regions: { 'us-east-1': fewer } }, ...others] });
   const { scopes, functions: found } = await asking;
-  t.strictSame(scopes, [{ accountId: FIRST, region: 'us-east-1', refreshedAt: AT[0] }]);
+  t.strictSame(scopes, [
+    { accountId: FIRST, region: 'us-east-1', refreshedAt: AT[0], learntAt: { tags: AT[0] } },
+  ]);
   t.equal(found.length, functions.length - 1);
 });
 
@@ -320,7 +336,10 @@ t.test('credentials of another account', async (t) => {
   endpoint.forgetCalls();
   const told = await discover(undefined, 1, { accounts: [{ id: FIRST, regions, profile: 'told' }] });
   const error = `credentials are those of account ${SECOND}, not of ${FIRST}`;
-  t.strictSame(told, { ...emptyInventory(), scopes: [{ accountId: FIRST, region: 'us-east-1', error }] });
+  t.strictSame(told, {
+    ...emptyInventory(),
+    scopes: [{ accountId: FIRST, region: 'us-east-1', learntAt: {}, error }],
+  });
   t.equal(endpoint.calls.length, 0);
 
   const none = await discover(undefined, 1, { accounts: [{ id: FIRST, regions, profile: 'no-such' }] });

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { emptyInventory } from 'sluice-controller-client/inventory.js';
 import { parseConfig } from 'sluice-gateway/config/config.js';
 import t, { type Test } from 'tap';
 import { run } from '../support/namespace.js';
@@ -19,9 +20,12 @@ function sluice(folder: string, ...args: string[]): Promise<Said> {
   });
 }
 
-const place = { accountId: ACCOUNT, region: REGION };
+const scope = { accountId: ACCOUNT, region: REGION, refreshedAt: '2026-01-02T03:04:05.678Z' };
+const place = { accountId: ACCOUNT, region: REGION, seenAt: scope.refreshedAt };
+const subnet = { ...place, vpcId: 'vpc-1', zone: `${REGION}a`, tags: {} };
 const KNOWN = {
-  scopes: [{ ...place, refreshedAt: '2026-01-02T03:04:05.678Z' }],
+  ...emptyInventory(),
+  scopes: [{ ...scope, learntAt: { tags: scope.refreshedAt } }],
   functions: [
     {
       ...place,
@@ -35,10 +39,9 @@ const KNOWN = {
     },
   ],
   subnets: [
-    { ...place, id: 'subnet-1', vpcId: 'vpc-1', cidrs: ['10.0.1.0/28', 'fd00:1::/64'], tags: {} },
-    { ...place, id: 'subnet-2', vpcId: 'vpc-1', cidrs: ['10.0.7.0/28'], tags: {} },
+    { ...subnet, id: 'subnet-1', cidrs: ['10.0.1.0/28', 'fd00:1::/64'] },
+    { ...subnet, id: 'subnet-2', cidrs: ['10.0.7.0/28'] },
   ],
-  vpcs: [],
 };
 
 /** Permits one of the two subnets of the worker. */

@@ -32,7 +32,7 @@ function compileCase(path: string): string {
   const inventoryFile = join(path, 'inventory.json');
   const configFile = join(path, 'config.yaml');
   const inventory = existsSync(inventoryFile)
-    ? (JSON.parse(readFileSync(inventoryFile, 'utf8')) as Inventory)
+    ? { ...emptyInventory(), ...(JSON.parse(readFileSync(inventoryFile, 'utf8')) as Partial<Inventory>) }
     : emptyInventory();
   const { content, warnings } = buildWanted(join(path, 'policy.yaml'), inventory);
   if (warnings.length > 0) throw new Error(`Cannot compile ${path}: ${warnings.join('; ')}`);

@@ -1,4 +1,11 @@
-import type { Inventory, LambdaFunction, Scope, Subnet, Vpc } from '../inventory.js';
+import {
+  emptyInventory,
+  type Inventory,
+  type LambdaFunction,
+  type Scope,
+  type Subnet,
+  type Vpc,
+} from '../inventory.js';
 import { mapBounded } from './bounded.js';
 import { type ClientPool, createClientPool } from './clients.js';
 import { readScope, type ScopeContent } from './scope.js';
@@ -41,7 +48,7 @@ function previousOf(previous: Inventory | undefined, accountId: string, region: 
   const here = (item: { readonly accountId: string; readonly region: string }) =>
     item.accountId === accountId && item.region === region;
   return {
-    scope: previous?.scopes.find(here) ?? { accountId, region },
+    scope: previous?.scopes.find(here) ?? { accountId, region, learntAt: {} },
     functions: previous?.functions.filter(here) ?? [],
     subnets: previous?.subnets.filter(here) ?? [],
     vpcs: previous?.vpcs.filter(here) ?? [],
@@ -60,13 +67,24 @@ async function refresh(
   const { profile } = account;
   const key = { accountId, region, ...(profile === undefined ? {} : { profile }) };
   try {
-    const content = await readScope({ accountId, region, clients: clients.of(key), signal });
-    return { ...content, scope: { accountId, region, refreshedAt } };
+    const content = await readScope({
+      accountId,
+      region,
+      seenAt: refreshedAt,
+      clients: clients.of(key),
+      signal,
+    });
+    return { ...content, scope: { accountId, region, refreshedAt, learntAt: { tags: refreshedAt } } };
   } catch (error) {
     signal?.throwIfAborted();
     const known = previousOf(previous, accountId, region);
     const { refreshedAt: last } = known.scope;
-    const scope = { accountId, region, ...(last === undefined ? {} : { refreshedAt: last }) };
+    const scope = {
+      accountId,
+      region,
+      learntAt: known.scope.learntAt,
+      ...(last === undefined ? {} : { refreshedAt: last }),
+    };
     return { ...known, scope: { ...scope, error: oneLine((error as Error).message) } };
   }
 }
@@ -94,6 +112,7 @@ export async function discover(
   const subnets: Subnet[] = refreshed.flatMap((scope) => scope.subnets);
   const vpcs: Vpc[] = refreshed.flatMap((scope) => scope.vpcs);
   return {
+    ...emptyInventory(),
     scopes: refreshed.map(({ scope }) => scope).sort(byPlace),
     functions: functions.sort((a, b) => compare(a.arn, b.arn)),
     subnets: subnets.sort((a, b) => compare(a.id, b.id) || byPlace(a, b)),

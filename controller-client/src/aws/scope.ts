@@ -34,6 +34,8 @@ export interface ScopeContent {
 export interface ScopeRequest {
   readonly accountId: string;
   readonly region: string;
+  /** What is read is at least as new. */
+  readonly seenAt: string;
   readonly clients: Clients;
   readonly signal: AbortSignal | undefined;
 }
@@ -98,7 +100,7 @@ function ec2Tags(tags: readonly Tag[] | undefined): Record<string, string> {
   return sortedTags((tags ?? []).map(({ Key, Value }) => [given(Key, 'a tag key'), Value ?? '']));
 }
 
-function subnetOf({ accountId, region }: ScopeRequest, subnet: AwsSubnet): Subnet {
+function subnetOf({ accountId, region, seenAt }: ScopeRequest, subnet: AwsSubnet): Subnet {
   const id = given(subnet.SubnetId, 'SubnetId');
   const blocks6 = (subnet.Ipv6CidrBlockAssociationSet ?? [])
     .filter(({ Ipv6CidrBlockState }) => Ipv6CidrBlockState?.State === 'associated')
@@ -108,13 +110,15 @@ function subnetOf({ accountId, region }: ScopeRequest, subnet: AwsSubnet): Subne
     id,
     accountId,
     region,
+    seenAt,
     vpcId: given(subnet.VpcId, `VpcId of ${id}`),
+    zone: given(subnet.AvailabilityZone, `AvailabilityZone of ${id}`),
     cidrs: canonicalCidrs(id, [...blocks4, ...blocks6]),
     tags: ec2Tags(subnet.Tags),
   };
 }
 
-function vpcOf({ accountId, region }: ScopeRequest, vpc: AwsVpc): Vpc {
+function vpcOf({ accountId, region, seenAt }: ScopeRequest, vpc: AwsVpc): Vpc {
   const id = given(vpc.VpcId, 'VpcId');
   const blocks4 = (vpc.CidrBlockAssociationSet ?? [])
     .filter(({ CidrBlockState }) => CidrBlockState?.State === 'associated')
@@ -126,6 +130,7 @@ function vpcOf({ accountId, region }: ScopeRequest, vpc: AwsVpc): Vpc {
     id,
     accountId,
     region,
+    seenAt,
     cidrs: canonicalCidrs(id, [...blocks4, ...blocks6]),
     tags: ec2Tags(vpc.Tags),
   };
@@ -159,6 +164,7 @@ function functionOf(
     name: given(configuration.FunctionName, 'FunctionName'),
     accountId: request.accountId,
     region: request.region,
+    seenAt: request.seenAt,
     // A function that was taken out of its VPC keeps an empty configuration.
     ...(VpcId === '' ? {} : { vpcId: VpcId }),
     subnetIds: [...SubnetIds].sort(),

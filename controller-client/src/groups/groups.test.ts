@@ -5,7 +5,14 @@ import { ADDRESS_MAX } from 'sluice-gateway/net/family.js';
 import { comparePrefixes, type Prefix, parsePrefix, printPrefix } from 'sluice-gateway/net/prefix.js';
 import type { PolicyRule } from 'sluice-gateway/policy/model.js';
 import t from 'tap';
-import type { Inventory, LambdaFunction, Scope, Subnet, Vpc } from '../inventory.js';
+import {
+  emptyInventory,
+  type Inventory,
+  type LambdaFunction,
+  type Scope,
+  type Subnet,
+  type Vpc,
+} from '../inventory.js';
 import type { Expression, GroupSpec } from '../sources/model.js';
 import { matchesGlob } from './glob.js';
 import { identifyFunctions } from './identity.js';
@@ -18,9 +25,11 @@ t.comment(`TEST_SEED=${seed}`);
 const at = { file: 'p.yaml', line: 7, column: 16 };
 const here = { accountId: '111122223333', region: 'us-east-1' };
 const there = { accountId: '444455556666', region: 'eu-west-1' };
+const SEEN_AT = '2026-11-21T10:00:00.000Z';
 const learnt = (scope: Pick<Scope, 'accountId' | 'region'>): Scope => ({
   ...scope,
-  refreshedAt: '2026-11-21T10:00:00.000Z',
+  refreshedAt: SEEN_AT,
+  learntAt: { tags: SEEN_AT },
 });
 
 function lambda(
@@ -34,6 +43,7 @@ function lambda(
     arn,
     name,
     ...here,
+    seenAt: SEEN_AT,
     subnetIds,
     securityGroupIds: [],
     ipv6AllowedForDualStack: false,
@@ -50,15 +60,24 @@ function outsideVpc(name: string): LambdaFunction {
 const subnet = (id: string, cidrs: readonly string[], rest: Partial<Subnet> = {}): Subnet => ({
   id,
   ...here,
+  seenAt: SEEN_AT,
   vpcId: 'vpc-1',
+  zone: 'us-east-1a',
   cidrs,
   tags: {},
   ...rest,
 });
 
-const vpc = (id: string, cidrs: readonly string[], tags = {}): Vpc => ({ id, ...here, cidrs, tags });
+const vpc = (id: string, cidrs: readonly string[], tags = {}): Vpc => ({
+  id,
+  ...here,
+  seenAt: SEEN_AT,
+  cidrs,
+  tags,
+});
 
 const inventory: Inventory = {
+  ...emptyInventory(),
   scopes: [learnt(here), learnt(there)],
   functions: [
     lambda('alone', ['subnet-a', 'subnet-b'], { tags: { team: 'pay', stage: 'prod' } }),
@@ -183,7 +202,7 @@ t.test('a subnet or VPC that AWS does not know is an error, once AWS was asked',
       'p.yaml:8:16: unknown vpc "vpc-x": AWS knows none of this id here',
     ].join('\n'),
   );
-  const partly = { ...inventory, scopes: [learnt(here), there] };
+  const partly = { ...inventory, scopes: [learnt(here), { ...there, learntAt: {} }] };
   t.notOk(resolveOne(spec(...expressions), partly).resolved, 'not known yet is something else');
   t.same(
     resolveOne(spec({ type: 'subnet', id: 'subnet-a', vpcId: 'vpc-2', at })).prefixes,
@@ -193,7 +212,7 @@ t.test('a subnet or VPC that AWS does not know is an error, once AWS was asked',
 });
 
 t.test('unresolved is not empty', async (t) => {
-  const never = { ...inventory, scopes: [learnt(here), { ...there, error: 'AccessDenied' }] };
+  const never = { ...inventory, scopes: [learnt(here), { ...there, learntAt: {}, error: 'AccessDenied' }] };
   const all: Expression = { type: 'serverless', name: 'pair-1', at };
   const cidr: Expression = { type: 'cidr', prefix: parsePrefix('192.0.2.0/24'), at };
   const cases: readonly (readonly [string, GroupSpec, Inventory, boolean])[] = [
@@ -202,8 +221,8 @@ t.test('unresolved is not empty', async (t) => {
     ['only what was read is selected: region', spec({ ...all, region: here.region }), never, true],
     ['the one that was not', spec({ ...all, region: there.region }), never, false],
     ['an account that is not configured', spec({ ...all, accountId: '999999999999' }), inventory, false],
-    ['no AWS at all', spec(all), { scopes: [], functions: [], subnets: [], vpcs: [] }, false],
-    ['CIDRs need no AWS', spec(cidr), { scopes: [], functions: [], subnets: [], vpcs: [] }, true],
+    ['no AWS at all', spec(all), emptyInventory(), false],
+    ['CIDRs need no AWS', spec(cidr), emptyInventory(), true],
     ['one part is enough', spec(cidr, all), never, false],
     [
       'read once, failing now',
@@ -254,7 +273,7 @@ t.test('a DENY on an unresolved group is refused', async (t) => {
   );
   const policy = { rules, defaultAction: { action: 'DENY', logging: false } } as const;
   const specs = [spec({ type: 'serverless', at })];
-  const unknown = { ...inventory, scopes: [there] };
+  const unknown = { ...inventory, scopes: [{ ...there, learntAt: {} }] };
   const why = 'whose members are not all known: an account or region it selects from was never read';
   t.equal(
     messageOf(() => checkReferences({ policy, places }, resolveGroups(specs, unknown).groups)),

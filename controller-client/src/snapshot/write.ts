@@ -24,7 +24,7 @@ export interface SnapshotContent {
   readonly groups: readonly ResolvedGroup[];
   readonly inventory: {
     readonly functions: readonly IdentifiedFunction[];
-    readonly scopes: readonly Scope[];
+    readonly scopes: readonly Omit<Scope, 'learntAt'>[];
   };
 }
 
