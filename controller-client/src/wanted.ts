@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Prefix } from 'sluice-gateway/net/prefix.js';
 import { z } from 'zod';
 import { identifyFunctions } from './groups/identity.js';
-import { checkReferences, resolveGroups } from './groups/resolve.js';
+import { ENI_MAX_AGE_SECONDS } from './groups/interfaces.js';
+import { checkReferences, type ResolveOptions, resolveGroups } from './groups/resolve.js';
 import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
 import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
@@ -89,14 +89,12 @@ export async function readKnownInventory(snapshotFolder: string): Promise<Invent
  * Reads policy and resolves its groups. Throws PolicyError, with file and line of everything that is wrong: then
  * what is in force stays.
  */
-export function buildWanted(
-  policyPath: string,
-  inventory: Inventory,
-  excluded: readonly Prefix[] = [],
-): Wanted {
+export function buildWanted(policyPath: string, inventory: Inventory, options: ResolveOptions = {}): Wanted {
   const loaded = loadPolicy(policyPath);
-  const { groups, problems } = resolveGroups(loaded.groups, inventory, { excluded });
+  const { groups, problems } = resolveGroups(loaded.groups, inventory, options);
   checkReferences(loaded, groups);
+  const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
+  const limit = { now, eniMaxAgeSeconds };
   const warnings = [
     ...loaded.warnings.map((warning: Diagnostic) => printDiagnostic(warning)),
     ...problems.map(({ group, message }) => `group ${quote(group)}: ${message}`),
@@ -110,7 +108,7 @@ export function buildWanted(
       policy: loaded.policy,
       groups,
       inventory: {
-        functions: identifyFunctions(inventory),
+        functions: identifyFunctions(inventory, limit),
         scopes: inventory.scopes.map(({ learntAt: _, ...scope }) => scope),
       },
     },

@@ -108,7 +108,15 @@ function messageOf(run: () => unknown): string {
 
 const typeOf = ({ family }: Prefix) => (family === 4 ? 'ipv4' : 'ipv6');
 
-const spec = (...expressions: readonly Expression[]): GroupSpec => ({ name: 'g', expressions, at });
+const NOW = new Date('2026-11-21T10:01:00.000Z');
+const limit = { now: NOW, eniMaxAgeSeconds: 900 };
+
+const spec = (...expressions: readonly Expression[]): GroupSpec => ({
+  name: 'g',
+  expressions,
+  resolve: 'subnets',
+  at,
+});
 
 function resolveOne(group: GroupSpec, known = inventory, excluded: readonly string[] = []) {
   const { groups, problems } = resolveGroups([group], known, { excluded: excluded.map(parsePrefix) });
@@ -164,16 +172,16 @@ t.test('members say why and since when', async (t) => {
       { type: 'subnet', id: 'subnet-c', at },
     ),
   );
-  const since = '2026-11-21T10:00:00.000Z';
   const fn = (name: string) => `arn:aws:lambda:us-east-1:111122223333:function:${name}`;
+  const seenAt = SEEN_AT;
   t.same(
     members.map(({ prefix, ...rest }) => ({ prefix: printPrefix(prefix), ...rest })),
     [
-      { prefix: '10.0.3.0/24', via: fn('pair-1'), since },
-      { prefix: '10.0.3.0/24', via: fn('pair-2'), since },
+      { prefix: '10.0.3.0/24', via: fn('pair-1'), by: 'subnet-c', seenAt },
+      { prefix: '10.0.3.0/24', via: fn('pair-2'), by: 'subnet-c', seenAt },
       { prefix: '10.0.3.0/24', via: 'cidr' },
-      { prefix: '10.0.3.0/24', via: 'subnet-c', since },
-      { prefix: '10.0.4.0/24', via: fn('pair-2'), since },
+      { prefix: '10.0.3.0/24', via: 'subnet-c', seenAt },
+      { prefix: '10.0.4.0/24', via: fn('pair-2'), by: 'subnet-d', seenAt },
     ],
   );
 });
@@ -351,7 +359,7 @@ t.test('system groups', async (t) => {
 });
 
 t.test('identity', async (t) => {
-  const found = identifyFunctions(inventory).map(({ name, identity, sharedWith, prefixes }) => [
+  const found = identifyFunctions(inventory, limit).map(({ name, identity, sharedWith, prefixes }) => [
     name,
     identity,
     sharedWith.map((arn) => arn.split(':').at(-1)),
@@ -366,7 +374,7 @@ t.test('identity', async (t) => {
     ['outside', 'not-in-vpc', [], []],
   ]);
   const crowd = Array.from({ length: 30 }, (_, index) => lambda(`f${index}`, ['subnet-a']));
-  const [first, ...rest] = identifyFunctions({ ...inventory, functions: crowd });
+  const [first, ...rest] = identifyFunctions({ ...inventory, functions: crowd }, limit);
   t.equal(first!.sharedWith.length, 16, 'a bounded part of whom it shares with');
   t.ok([first!, ...rest].every(({ arn, sharedWith }) => !sharedWith.includes(arn)));
 });

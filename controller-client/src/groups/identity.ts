@@ -1,6 +1,7 @@
-import { type Prefix, parsePrefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
+import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import type { Identity } from 'sluice-gateway/snapshot/format.js';
 import type { Inventory, LambdaFunction, Subnet } from '../inventory.js';
+import { type AgeLimit, InterfaceUse, parseBlocks } from './interfaces.js';
 
 /** A function with the addresses it can have, and how sure one of them means this function. */
 export interface IdentifiedFunction {
@@ -9,61 +10,84 @@ export interface IdentifiedFunction {
   readonly accountId: string;
   readonly region: string;
   readonly identity: Identity;
-  /** ARNs of functions with a subnet in common, sorted; SHARED_WITH_MAX of them at most. */
+  /** ARNs of functions, ids of instances that may have the same addresses; SHARED_WITH_MAX of them at most. */
   readonly sharedWith: readonly string[];
+  /** The subnets and network interfaces that it shares with them. */
+  readonly sharedBy: readonly string[];
+  /** Why its identity is unknown. */
+  readonly detail?: string;
   /** Every block of every known subnet of the function, sorted. */
   readonly prefixes: readonly Prefix[];
+  /** Of the network interfaces that it uses and that were seen lately, sorted. */
+  readonly addresses: readonly Prefix[];
 }
 
 /** A function that shares its subnets with more names some of them: all would be quadratic. */
 export const SHARED_WITH_MAX = 16;
 
-/** The blocks of a subnet or VPC; throws when AWS's text is no CIDR, naming the resource. */
-export function blocksOf({
-  id,
-  cidrs,
-}: {
-  readonly id: string;
-  readonly cidrs: readonly string[];
-}): Prefix[] {
-  try {
-    return cidrs.map(parsePrefix);
-  } catch (error) {
-    throw new Error(`Cannot read the blocks of ${id}: ${(error as Error).message}`, { cause: error });
+interface Shared {
+  readonly by: readonly string[];
+  readonly withWhom: readonly string[];
+}
+
+/** In one subnet: what the function shares there; undefined where an address means it alone. */
+function sharedIn(fn: LambdaFunction, subnetId: string, use: InterfaceUse): 'subnet' | 'eni' | Shared {
+  const functions = use.functionsIn(subnetId);
+  const instances = use.instancesIn(subnetId);
+  if (functions.length <= 1 && instances.length === 0) return 'subnet';
+  const interfaces = use.interfacesOf(fn, subnetId);
+  const some = <Item>(items: readonly Item[]) => items.slice(0, SHARED_WITH_MAX + 1);
+  const arns = (fns: readonly LambdaFunction[]) =>
+    some(fns)
+      .map(({ arn }) => arn)
+      .filter((arn) => arn !== fn.arn);
+  if (interfaces.length === 0) {
+    return { by: [subnetId], withWhom: [...arns(functions), ...some(instances)] };
   }
+  const sharers = use.sharersOfInterface(fn, subnetId);
+  if (sharers.length <= 1) return 'eni';
+  return { by: interfaces.map(({ id }) => id), withWhom: arns(sharers) };
 }
 
 function identify(
   fn: LambdaFunction,
   subnets: ReadonlyMap<string, Subnet>,
-  users: ReadonlyMap<string, readonly LambdaFunction[]>,
+  use: InterfaceUse,
+  { eniMaxAgeSeconds }: AgeLimit,
 ): IdentifiedFunction {
-  const { arn, name, accountId, region } = fn;
+  const { arn, name, accountId, region, seenAt } = fn;
   const known = fn.subnetIds.flatMap((id) => subnets.get(id) ?? []);
-  const others = fn.subnetIds.flatMap((id) => users.get(id)?.slice(0, SHARED_WITH_MAX + 1) ?? []);
-  const arns = new Set(others.map((other) => other.arn));
-  arns.delete(arn);
-  const sharedWith = [...arns].sort().slice(0, SHARED_WITH_MAX);
-  const base = { arn, name, accountId, region, sharedWith, prefixes: sortPrefixes(known.flatMap(blocksOf)) };
+  const found = fn.subnetIds.map((id) => sharedIn(fn, id, use));
+  const shared = found.filter((one) => typeof one === 'object');
+  const unique = (texts: readonly string[]) => [...new Set(texts)].sort().slice(0, SHARED_WITH_MAX);
+  const addresses = fn.subnetIds.flatMap((id) =>
+    use.interfacesOf(fn, id).flatMap((one) => use.addressesOf(one)),
+  );
+  const base = {
+    ...{ arn, name, accountId, region },
+    sharedWith: unique(shared.flatMap(({ withWhom }) => withWhom)),
+    sharedBy: unique(shared.flatMap(({ by }) => by)),
+    prefixes: sortPrefixes(known.flatMap(({ id, cidrs }) => parseBlocks(id, cidrs))),
+    addresses: sortPrefixes(addresses),
+  };
   if (fn.vpcId === undefined) return { ...base, identity: 'not-in-vpc' };
-  if (sharedWith.length > 0) return { ...base, identity: 'shared' };
-  return { ...base, identity: known.length === 0 ? 'unknown' : 'dedicated-subnet' };
+  if (known.length === 0) return { ...base, identity: 'unknown', detail: 'AWS lists none of its subnets' };
+  if (!use.isFresh(seenAt)) {
+    const detail = `AWS last showed it at ${seenAt}, the limit eniMaxAgeSeconds is ${eniMaxAgeSeconds}`;
+    return { ...base, identity: 'unknown', detail };
+  }
+  if (shared.length > 0) return { ...base, identity: 'shared' };
+  return { ...base, identity: found.includes('eni') ? 'dedicated-eni' : 'dedicated-subnet' };
 }
 
 /**
- * Says for each function which addresses it can have and how sure they mean it: `dedicated-subnet` when no
- * other known function has any of its subnets, `shared` with whom otherwise, `not-in-vpc`, or `unknown` when
- * none of its subnets is known.
+ * Says for each function which addresses it can have and how sure they mean it: `dedicated-subnet` when nothing
+ * else that is known has any of its subnets; `dedicated-eni` when others do, and in each such subnet it has a
+ * network interface, seen lately, for its set of security groups alone; `shared` with whom and by what
+ * otherwise; `not-in-vpc`; or `unknown` when none of its subnets is known or it was not seen lately.
  */
-export function identifyFunctions(inventory: Inventory): IdentifiedFunction[] {
+export function identifyFunctions(inventory: Inventory, limit: AgeLimit): IdentifiedFunction[] {
   const subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
-  const users = new Map<string, LambdaFunction[]>();
-  for (const fn of inventory.functions) {
-    for (const id of fn.subnetIds) {
-      const list = users.get(id);
-      if (list) list.push(fn);
-      else users.set(id, [fn]);
-    }
-  }
-  return inventory.functions.map((fn) => identify(fn, subnets, users));
+  const use = new InterfaceUse(inventory, limit);
+  return inventory.functions.map((fn) => identify(fn, subnets, use, limit));
 }

@@ -1,45 +1,39 @@
-import {
-  comparePrefixes,
-  type Prefix,
-  prefixContains,
-  prefixesOfInterval,
-  prefixInterval,
-  sortPrefixes,
-} from 'sluice-gateway/net/prefix.js';
+import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { SYSTEM_GROUPS } from 'sluice-gateway/policy/model.js';
-import type { Inventory, LambdaFunction, Scope, Subnet, Vpc } from '../inventory.js';
+import type { Instance, Inventory, LambdaFunction, Subnet, Vpc } from '../inventory.js';
 import { type Diagnostic, PolicyError, quote } from '../sources/diagnostics.js';
-import type { Expression, GroupSpec, LoadedPolicy, ServerlessExpression } from '../sources/model.js';
+import {
+  type AddressSelector,
+  type Expression,
+  feedKey,
+  type GroupSpec,
+  type LoadedPolicy,
+  type PrefixListSelector,
+  type ResourceExpression,
+} from '../sources/model.js';
 import { matchesGlob } from './glob.js';
-import { blocksOf } from './identity.js';
+import { type AgeLimit, ENI_MAX_AGE_SECONDS, InterfaceUse, parseBlocks, scopeKey } from './interfaces.js';
+import { Holes, type Member, sortMembers } from './members.js';
+import { isSelected, type Selectable, scopesOf, whyUnknown } from './select.js';
+import { type FunctionProblem, sharingProblems } from './sharing.js';
 import { SYSTEM_PREFIXES } from './system.js';
 
-/** Why a prefix is in a group. */
-export interface Member {
-  readonly prefix: Prefix;
-  /** ARN of a function, id of a subnet or VPC, `cidr` or `system`. */
-  readonly via: string;
-  /** When AWS last said so, RFC 3339; absent where nothing was asked. */
-  readonly since?: string;
+/** Why a group may hold something else than it should; each is in words, for a sentence that begins with it. */
+export interface Doubt {
+  /** Something that may belong to the group is not known. */
+  readonly lacks?: string | undefined;
+  /** Something that may have to be taken away is not known: the group may hold too much. */
+  readonly exceeds?: string | undefined;
 }
 
-export interface ResolvedGroup {
+export interface ResolvedGroup extends Doubt {
   readonly name: string;
-  /**
-   * False: something that may belong to the group was never learnt; `prefixes` is what is known nevertheless.
-   */
+  /** Whether there is no doubt; `prefixes` is what is known nevertheless. */
   readonly resolved: boolean;
   /** Sorted, without duplicates. */
   readonly prefixes: readonly Prefix[];
   /** One entry for each reason, so that a prefix may appear more than once. */
   readonly members: readonly Member[];
-}
-
-/** A function that a group selects and that adds less to it than its author may think. */
-export interface FunctionProblem {
-  readonly group: string;
-  readonly functionArn: string;
-  readonly message: string;
 }
 
 export interface Resolution {
@@ -48,197 +42,272 @@ export interface Resolution {
   readonly problems: readonly FunctionProblem[];
 }
 
-export interface ResolveOptions {
+/** What a name or feed was last known to hold. */
+export interface KnownFeed {
+  readonly prefixes: readonly { readonly prefix: Prefix; readonly seenAt?: string }[];
+}
+
+export interface ResolveOptions extends Partial<AgeLimit> {
   /** Addresses of the gateways: never members of any group. */
   readonly excluded?: readonly Prefix[];
+  /** By `feedKey`; what is not there was never learnt. */
+  readonly feeds?: ReadonlyMap<string, KnownFeed>;
+  /** Refuses groups whose functions share addresses with functions outside of them. */
+  readonly strictIdentity?: boolean;
 }
 
-type AwsExpression = Exclude<Expression, { type: 'cidr' }>;
-type Resource = LambdaFunction | Subnet | Vpc;
-
-/** What is left of a prefix without the excluded ones, in the fewest prefixes. */
-function carve(prefix: Prefix, excluded: readonly Prefix[]): Prefix[] {
-  if (excluded.some((hole) => hole.length <= prefix.length && prefixContains(hole, prefix))) return [];
-  const holes = excluded.filter((hole) => prefixContains(prefix, hole));
-  if (holes.length === 0) return [prefix];
-  const { family, first, last } = prefixInterval(prefix);
-  const left: Prefix[] = [];
-  let next = first;
-  for (const hole of sortPrefixes(holes).map(prefixInterval)) {
-    if (hole.first > next) left.push(...prefixesOfInterval({ family, first: next, last: hole.first - 1n }));
-    if (hole.last >= next) next = hole.last + 1n;
-  }
-  if (next <= last) left.push(...prefixesOfInterval({ family, first: next, last }));
-  return left;
+interface Part extends Doubt {
+  readonly members: readonly Member[];
 }
 
-function isPlaced(expression: AwsExpression, { accountId, region, tags }: Resource): boolean {
-  if (expression.accountId !== undefined && expression.accountId !== accountId) return false;
-  if (expression.region !== undefined && expression.region !== region) return false;
-  return Object.entries(expression.tags ?? {}).every(
-    ([key, value]) => Object.hasOwn(tags, key) && tags[key] === value,
-  );
-}
-
-function isNamed(pattern: string | undefined, name: string | undefined): boolean {
-  return pattern === undefined || (name !== undefined && matchesGlob(pattern, name));
-}
+const seen = (seenAt: string | undefined) => (seenAt === undefined ? {} : { seenAt });
 
 class Resolver {
   readonly errors: Diagnostic[] = [];
   readonly problems: FunctionProblem[] = [];
   readonly #inventory: Inventory;
-  readonly #excluded: readonly Prefix[];
+  readonly #options: ResolveOptions;
+  readonly #excluded: Holes;
+  readonly #specs: ReadonlyMap<string, GroupSpec>;
+  readonly #done = new Map<string, ResolvedGroup>();
   readonly #subnets: ReadonlyMap<string, Subnet>;
-  readonly #scopes: ReadonlyMap<string, Scope>;
   readonly #allLearnt: boolean;
-  /** Groups with a function whose subnet may lie where nothing was learnt. */
-  readonly #incomplete = new Set<string>();
+  readonly #use: InterfaceUse;
+  readonly #limit: AgeLimit;
   readonly #blocks = new Map<string, readonly Prefix[]>();
 
-  constructor(inventory: Inventory, excluded: readonly Prefix[]) {
+  constructor(specs: readonly GroupSpec[], inventory: Inventory, options: ResolveOptions) {
+    const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
     this.#inventory = inventory;
-    this.#excluded = excluded;
+    this.#options = options;
+    this.#excluded = new Holes(options.excluded ?? []);
+    this.#specs = new Map(specs.map((spec) => [spec.name, spec]));
     this.#subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
-    this.#scopes = new Map(inventory.scopes.map((scope) => [scopeKey(scope), scope]));
     this.#allLearnt = inventory.scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
+    this.#limit = { now, eniMaxAgeSeconds };
+    this.#use = new InterfaceUse(inventory, this.#limit);
   }
 
-  group({ name, expressions }: GroupSpec): ResolvedGroup {
-    const members = expressions.flatMap((expression) => this.#members(name, expression));
-    const learnt = expressions.every((expression) => this.#isLearnt(expression));
-    return this.#finish(name, members, learnt && !this.#incomplete.has(name));
+  /** A group by its name, a system group or one of the policy's; each is resolved once. */
+  group(name: string): ResolvedGroup {
+    const known = this.#done.get(name) ?? this.#resolve(name);
+    this.#done.set(name, known);
+    return known;
   }
 
-  system(name: (typeof SYSTEM_GROUPS)[number]): ResolvedGroup {
-    const members = SYSTEM_PREFIXES[name].map((prefix) => ({ prefix, via: 'system' }));
-    return this.#finish(name, members, true);
-  }
-
-  #finish(name: string, whole: readonly Member[], resolved: boolean): ResolvedGroup {
-    const members = whole
-      .flatMap((member) => carve(member.prefix, this.#excluded).map((prefix) => ({ ...member, prefix })))
-      .sort((a, b) => comparePrefixes(a.prefix, b.prefix) || (a.via < b.via ? -1 : a.via > b.via ? 1 : 0));
-    return { name, resolved, prefixes: sortPrefixes(members.map(({ prefix }) => prefix)), members };
-  }
-
-  /** Whether every account and region that the expression may select from was learnt at least once. */
-  #isLearnt(expression: Expression): boolean {
-    if (expression.type === 'cidr') return true;
-    const { accountId, region } = expression;
-    const scopes = this.#inventory.scopes.filter(
-      (scope) =>
-        (accountId === undefined || accountId === scope.accountId) &&
-        (region === undefined || region === scope.region),
+  #resolve(name: string): ResolvedGroup {
+    const spec = this.#specs.get(name);
+    if (spec === undefined) {
+      const prefixes = SYSTEM_PREFIXES[name as (typeof SYSTEM_GROUPS)[number]];
+      return this.#finish(name, [{ members: prefixes.map((prefix) => ({ prefix, via: 'system' })) }]);
+    }
+    const group = this.#finish(
+      name,
+      spec.expressions.map((expression) => this.#expression(spec, expression)),
     );
-    return scopes.length > 0 && scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
+    const sharing = sharingProblems(spec, group.members, this.#inventory, this.#use);
+    if (this.#options.strictIdentity !== true) {
+      this.problems.push(...sharing.filter(({ isTold }) => isTold));
+    } else if (sharing[0] !== undefined) {
+      const more = sharing.length === 1 ? '' : `, and ${sharing.length - 1} more of that kind`;
+      const message = `${sharing[0].message}${more}; strictIdentity refuses that`;
+      this.errors.push({ ...spec.at, message: `group ${quote(name)}: ${message}` });
+    }
+    return group;
   }
 
-  #members(group: string, expression: Expression): Member[] {
-    switch (expression.type) {
+  #finish(name: string, parts: readonly Part[]): ResolvedGroup {
+    const members = sortMembers(this.#excluded.take(parts.flatMap((part) => part.members)));
+    const lacks = parts.find((part) => part.lacks !== undefined)?.lacks;
+    const exceeds = parts.find((part) => part.exceeds !== undefined)?.exceeds;
+    const prefixes = sortPrefixes(members.map(({ prefix }) => prefix));
+    const resolved = lacks === undefined && exceeds === undefined;
+    return { name, resolved, prefixes, members, ...(lacks && { lacks }), ...(exceeds && { exceeds }) };
+  }
+
+  #expression(spec: GroupSpec, expression: Expression): Part {
+    const { not } = expression;
+    const base = isResource(expression) ? this.#resources(spec, expression) : this.#addresses(expression);
+    if (not === undefined || not.type === 'conditions') return base;
+    const taken = this.#addresses(not);
+    return {
+      members: new Holes(taken.members.map(({ prefix }) => prefix)).take(base.members),
+      lacks: base.lacks ?? taken.exceeds,
+      exceeds: base.exceeds ?? (taken.lacks && `under its "not", ${taken.lacks}`),
+    };
+  }
+
+  #addresses(selector: AddressSelector): Part {
+    switch (selector.type) {
       case 'cidr':
-        return [{ prefix: expression.prefix, via: 'cidr' }];
-      case 'serverless':
-        return this.#inventory.functions
-          .filter((fn) => matchesFunction(expression, fn))
-          .flatMap((fn) => this.#functionMembers(group, fn));
-      case 'subnet':
-        return this.#resourceMembers(expression, this.#inventory.subnets).filter(
-          ({ via }) => expression.vpcId === undefined || expression.vpcId === this.#subnets.get(via)?.vpcId,
-        );
-      case 'vpc':
-        return this.#resourceMembers(expression, this.#inventory.vpcs);
+        return { members: [{ prefix: selector.prefix, via: 'cidr' }] };
+      case 'group': {
+        const { members, lacks, exceeds } = this.group(selector.group);
+        const inner = members.map((member) => ({ ...member, group: selector.group }));
+        return { members: inner, lacks, exceeds };
+      }
+      case 'prefixList':
+        return this.#prefixLists(selector);
+      case 'fqdn':
+      case 'external': {
+        const key = feedKey(selector);
+        const known = this.#options.feeds?.get(key);
+        if (known === undefined) return { members: [], lacks: `${key} was never learnt` };
+        return { members: known.prefixes.map((one) => ({ ...one, via: key })) };
+      }
     }
   }
 
-  #functionMembers(group: string, fn: LambdaFunction): Member[] {
+  #prefixLists(selector: PrefixListSelector): Part {
+    const { prefixList, at } = selector;
+    const scopes = new Set(scopesOf(selector, this.#inventory).map(scopeKey));
+    const lists = this.#inventory.prefixLists.filter(
+      (list) => scopes.has(scopeKey(list)) && (list.id === prefixList || matchesGlob(prefixList, list.name)),
+    );
+    const lacks = whyUnknown(selector, this.#inventory);
+    if (lists.length === 0 && lacks === undefined) {
+      this.errors.push({
+        ...at,
+        message: `unknown prefix list ${quote(prefixList)}: AWS shows none of this id or name here`,
+      });
+    }
+    return { members: lists.flatMap((list) => this.#blockMembers(list, list.id)), lacks };
+  }
+
+  #resources(spec: GroupSpec, expression: ResourceExpression): Part {
+    const { type, not } = expression;
+    const doubt = whyUnknown(expression, this.#inventory);
+    const without = not?.type === 'conditions' ? not : undefined;
+    const all: Readonly<Record<typeof type, readonly Selectable[]>> = {
+      serverless: this.#inventory.functions,
+      vm: this.#inventory.instances,
+      subnet: this.#inventory.subnets,
+      vpc: this.#inventory.vpcs,
+    };
+    const selected = all[type].filter(
+      (one) => isSelected(expression, one) && !(without && isSelected(without, one)),
+    );
+    if (doubt === undefined) this.#checkId(expression, all[type]);
+    const parts = selected.map((one): Part => {
+      if ('arn' in one) return this.#functionPart(spec, one);
+      return { members: 'addresses' in one ? this.#instance(one) : this.#blockMembers(one, one.id) };
+    });
+    return {
+      members: parts.flatMap(({ members }) => members),
+      lacks: doubt ?? parts.find((part) => part.lacks !== undefined)?.lacks,
+      exceeds: doubt && without && `under its "not", ${doubt}`,
+    };
+  }
+
+  /** Of what is named by its id AWS knows one, or the policy is wrong; a function may be deployed later. */
+  #checkId({ type, id, at }: ResourceExpression, resources: readonly Selectable[]): void {
+    if (id === undefined || type === 'serverless') return;
+    if (resources.some((one) => 'id' in one && one.id === id)) return;
+    this.errors.push({ ...at, message: `unknown ${type} ${quote(id)}: AWS knows none of this id here` });
+  }
+
+  #instance(one: Instance): Member[] {
+    return parseBlocks(one.id, one.addresses).map((prefix) => ({ prefix, via: one.id, seenAt: one.seenAt }));
+  }
+
+  #functionPart({ name: group, resolve }: GroupSpec, fn: LambdaFunction): Part {
     const tell = (message: string) => this.problems.push({ group, functionArn: fn.arn, message });
     if (fn.vpcId === undefined) {
       tell(`function ${quote(fn.name)} is in no VPC: its traffic does not pass the gateway`);
-      return [];
+      return { members: [] };
     }
-    return fn.subnetIds.flatMap((id) => {
+    if (resolve === 'eni') return this.#interfacePart(fn, tell);
+    const parts = fn.subnetIds.map((id): Part => {
       const subnet = this.#subnets.get(id);
-      if (subnet !== undefined) return this.#blockMembers(subnet, fn.arn);
-      if (this.#allLearnt)
-        tell(`function ${quote(fn.name)} names subnet ${quote(id)}, which AWS does not know`);
-      else this.#incomplete.add(group);
-      return [];
+      if (subnet !== undefined) return { members: this.#blockMembers(subnet, fn.arn, id) };
+      const what = `function ${quote(fn.name)} names subnet ${quote(id)}`;
+      if (!this.#allLearnt) return { members: [], lacks: `${what}, which may lie where nothing was read` };
+      tell(`${what}, which AWS does not know`);
+      return { members: [] };
     });
+    return {
+      members: parts.flatMap(({ members }) => members),
+      lacks: parts.find((part) => part.lacks !== undefined)?.lacks,
+    };
   }
 
-  #resourceMembers(
-    expression: Exclude<AwsExpression, ServerlessExpression>,
-    resources: readonly (Subnet | Vpc)[],
-  ) {
-    const { type, id, name, at } = expression;
-    const selected = resources.filter(
-      (resource) =>
-        (id === undefined || id === resource.id) &&
-        isPlaced(expression, resource) &&
-        isNamed(name, resource.tags.Name),
+  #interfacePart(fn: LambdaFunction, tell: (message: string) => void): Part {
+    const [scope] = scopesOf(fn, this.#inventory);
+    const learntAt = scope?.learntAt.interfaces;
+    if (learntAt === undefined) return { members: [], lacks: 'network interfaces were never read' };
+    const { eniMaxAgeSeconds } = this.#limit;
+    const limit = `the limit eniMaxAgeSeconds is ${eniMaxAgeSeconds}`;
+    const members = fn.subnetIds.flatMap((subnetId) =>
+      this.#use
+        .interfacesOf(fn, subnetId)
+        .flatMap((one) =>
+          this.#use
+            .addressesOf(one)
+            .map((prefix) => ({ prefix, via: fn.arn, by: one.id, seenAt: one.seenAt })),
+        ),
     );
-    if (id !== undefined && this.#isLearnt(expression) && !resources.some((resource) => resource.id === id)) {
-      this.errors.push({ ...at, message: `unknown ${type} ${quote(id)}: AWS knows none of this id here` });
+    if (!this.#use.isFresh(learntAt)) {
+      return { members, lacks: `network interfaces were last read at ${learntAt}, ${limit}` };
     }
-    return selected.flatMap((resource) => this.#blockMembers(resource, resource.id));
+    if (members.length === 0) {
+      tell(`function ${quote(fn.name)} has no network interface that AWS showed lately: ${limit}`);
+    }
+    return { members };
   }
 
-  #blockMembers(resource: Subnet | Vpc, via: string): Member[] {
-    const known = this.#blocks.get(resource.id);
-    const blocks = known ?? blocksOf(resource);
-    if (known === undefined) this.#blocks.set(resource.id, blocks);
-    const since = this.#scopes.get(scopeKey(resource))?.refreshedAt;
-    return blocks.map((prefix) => ({ prefix, via, ...(since === undefined ? {} : { since }) }));
+  #blockMembers(
+    resource: { id: string; cidrs: readonly string[]; seenAt: string },
+    via: string,
+    by?: string,
+  ) {
+    const blocks = this.#blocks.get(resource.id) ?? parseBlocks(resource.id, resource.cidrs);
+    this.#blocks.set(resource.id, blocks);
+    const why = { via, ...(by === undefined ? {} : { by }), ...seen(resource.seenAt) };
+    return blocks.map((prefix): Member => ({ prefix, ...why }));
   }
 }
 
-function scopeKey({ accountId, region }: { readonly accountId: string; readonly region: string }): string {
-  return `${accountId}/${region}`;
-}
-
-function matchesFunction(expression: ServerlessExpression, fn: LambdaFunction): boolean {
-  if (expression.vpcId !== undefined && expression.vpcId !== fn.vpcId) return false;
-  return isNamed(expression.name, fn.name) && isPlaced(expression, fn);
+function isResource(expression: Expression): expression is ResourceExpression {
+  return ['serverless', 'vm', 'subnet', 'vpc'].includes(expression.type);
 }
 
 /**
- * Turns groups as written into prefixes. A function contributes every IPv4 and IPv6 block of each of its
- * subnets: a dual-stack function sends from both. Throws PolicyError for a subnet or VPC named by an id that
- * a fully learnt inventory does not hold. O(groups × resources).
+ * Turns groups as written into prefixes. A function contributes every IPv4 and IPv6 block of each of its subnets:
+ * a dual-stack function sends from both; with `resolve: eni` the addresses of its network interfaces, as long as
+ * they were seen lately. Throws PolicyError for a resource named by an id that a fully learnt inventory does not
+ * hold. O(groups × resources).
  */
 export function resolveGroups(
   specs: readonly GroupSpec[],
   inventory: Inventory,
-  { excluded = [] }: ResolveOptions = {},
+  options: ResolveOptions = {},
 ): Resolution {
-  const resolver = new Resolver(inventory, excluded);
-  const groups = [
-    ...SYSTEM_GROUPS.map((name) => resolver.system(name)),
-    ...specs.map((spec) => resolver.group(spec)),
-  ];
+  const resolver = new Resolver(specs, inventory, options);
+  const groups = [...SYSTEM_GROUPS, ...specs.map(({ name }) => name)].map((name) => resolver.group(name));
   if (resolver.errors.length > 0) throw new PolicyError(resolver.errors);
   return { groups, problems: resolver.problems };
 }
 
 /**
- * Refuses a policy that would take something away from a group whose members are not all known: a DENY or
- * REJECT in force would then let pass what it should stop. Throws PolicyError naming every such rule and
- * group.
+ * Refuses a policy that would take something away by a group whose members are not all known: a DENY or REJECT in
+ * force would then let pass what it should stop; and one that would permit by a group that may hold too much.
+ * Throws PolicyError naming every such rule and group.
  */
 export function checkReferences(
   { policy, places }: Pick<LoadedPolicy, 'policy' | 'places'>,
   groups: readonly ResolvedGroup[],
 ): void {
-  const unresolved = new Set(groups.filter(({ resolved }) => !resolved).map(({ name }) => name));
+  const byName = new Map(groups.map((group) => [group.name, group]));
   const problems = policy.rules.flatMap(({ name, action, enforcement, src, dst }): Diagnostic[] => {
-    if (action === 'PERMIT' || enforcement !== 'ENFORCE') return [];
+    if (enforcement !== 'ENFORCE') return [];
     const at = places.get(name);
     if (at === undefined) throw new Error(`Cannot check rule ${quote(name)}: its place is not known`);
-    const named = [...new Set([...src, ...dst])].filter((group) => unresolved.has(group));
-    return named.map((group) => {
-      const what = `rule ${quote(name)} is a ${action} on group ${quote(group)}, whose members are not all known`;
-      return { ...at, message: `${what}: an account or region it selects from was never read` };
+    return [...new Set([...src, ...dst])].flatMap((group): Diagnostic | [] => {
+      const { lacks, exceeds } = byName.get(group) ?? {};
+      const what = `rule ${quote(name)} is a ${action} on group ${quote(group)}`;
+      if (exceeds !== undefined) return { ...at, message: `${what}, which may hold too much: ${exceeds}` };
+      if (lacks === undefined || action === 'PERMIT') return [];
+      return { ...at, message: `${what}, whose members are not all known: ${lacks}` };
     });
   });
   if (problems.length > 0) throw new PolicyError(problems);

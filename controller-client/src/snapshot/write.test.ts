@@ -111,7 +111,7 @@ t.test('what is written is what is read, names of any characters included', asyn
       functions: [
         {
           ...{ arn: `arn:${name}`, name, accountId: '1', region: 'r', identity: 'shared', prefixes },
-          sharedWith: ['arn:other'],
+          ...{ sharedWith: ['arn:other'], sharedBy: ['subnet-1'], addresses: [] },
         },
       ],
       scopes: [
@@ -284,6 +284,7 @@ t.test('an inventory too large for one body loses detail, not functions', async 
       region: 'us-east-1',
     },
     ...{ identity: 'shared' as const, sharedWith, prefixes: [parsePrefix('10.0.0.0/24')] },
+    ...{ sharedBy: ['subnet-1'], addresses: [] },
   }));
   await write(folder, { ...content({}), inventory: { functions, scopes: [] } });
   const { inventory } = read(folder);

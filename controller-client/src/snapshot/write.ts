@@ -16,6 +16,7 @@ import type { z } from 'zod';
 import type { IdentifiedFunction } from '../groups/identity.js';
 import type { ResolvedGroup } from '../groups/resolve.js';
 import type { Scope } from '../inventory.js';
+import { PROVENANCE_BYTES_MAX, provenanceBodies, type StampedMember } from './provenance.js';
 import { splitPrefixes } from './split.js';
 
 /** What a snapshot says. */
@@ -26,6 +27,8 @@ export interface SnapshotContent {
     readonly functions: readonly IdentifiedFunction[];
     readonly scopes: readonly Omit<Scope, 'learntAt'>[];
   };
+  /** Why each group holds its prefixes; it travels in bodies of its own. */
+  readonly provenance?: ReadonlyMap<string, readonly StampedMember[]>;
 }
 
 export interface Written {
@@ -61,12 +64,15 @@ function checked<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
   });
 }
 
-function inventoryBody({ functions, scopes }: SnapshotContent['inventory']): InventoryBody {
+/** What the snapshot says of AWS. */
+export function inventoryBody({ functions, scopes }: SnapshotContent['inventory']): InventoryBody {
   return {
     functions: functions.map((fn) => ({
       ...fn,
       sharedWith: [...fn.sharedWith],
+      sharedBy: [...fn.sharedBy],
       prefixes: fn.prefixes.map(printPrefix),
+      addresses: fn.addresses.map(printPrefix),
     })),
     scopes: scopes.map((scope) =>
       scope.error === undefined ? scope : { ...scope, error: scope.error.slice(0, SCOPE_ERROR_LENGTH_MAX) },
@@ -89,8 +95,8 @@ interface Draft {
 
 function draft(content: SnapshotContent): Draft {
   const bodies = new Map<string, string>();
-  const put = (what: string, value: unknown): string => {
-    const body = canonicalJson(value);
+  const put = (what: string, value: unknown): string => keep(what, canonicalJson(value));
+  const keep = (what: string, body: string): string => {
     const bytes = Buffer.byteLength(body);
     refuse(`bytes in ${what}`, bytes, SNAPSHOT_LIMITS.bodyBytesMax);
     const digest = bodyDigest(body);
@@ -98,14 +104,20 @@ function draft(content: SnapshotContent): Draft {
     return digest;
   };
   const policy = put('its policy', checked('the policy', policyBodySchema, content.policy));
-  const groups = content.groups.map(({ name, resolved, prefixes }) => ({
-    name,
-    resolved,
-    prefixCount: prefixes.length,
-    bodies: splitPrefixes(prefixes).map((part) =>
-      put('a part of a group', { prefixes: part.map(printPrefix) }),
-    ),
-  }));
+  let provenanceBytes = 0;
+  const groups = content.groups.map(({ name, resolved, prefixes }) => {
+    const parts = splitPrefixes(prefixes);
+    const origins = provenanceBodies(content.provenance?.get(name) ?? [], parts).map(canonicalJson);
+    provenanceBytes += origins.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    const isTold = content.provenance?.has(name) === true && provenanceBytes <= PROVENANCE_BYTES_MAX;
+    return {
+      name,
+      resolved,
+      prefixCount: prefixes.length,
+      bodies: parts.map((part) => put('a part of a group', { prefixes: part.map(printPrefix) })),
+      ...(isTold && { provenance: origins.map((text) => keep('provenance of a group', text)) }),
+    };
+  });
   const inventory = put(
     'its inventory',
     checked('the inventory', inventoryBodySchema, fittingInventoryBody(content.inventory)),
@@ -122,7 +134,8 @@ function draft(content: SnapshotContent): Draft {
 }
 
 function digestsOf({ policy, groups, inventory }: Omit<Manifest, 'revision' | 'createdAt'>): string[] {
-  return [policy.digest, inventory.digest, ...groups.flatMap(({ bodies }) => bodies)];
+  const ofGroups = groups.flatMap(({ bodies, provenance = [] }) => [...bodies, ...provenance]);
+  return [policy.digest, inventory.digest, ...ofGroups];
 }
 
 function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...previous }: Manifest): boolean {

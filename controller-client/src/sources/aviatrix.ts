@@ -35,24 +35,58 @@ function normalizeRegion(node: Node): Node {
   return { ...node, value: node.value.toLowerCase().replaceAll(/\s/g, '') };
 }
 
-/** A match expression of DCF in our form. Empty conditions are dropped, as DCF ignores them. */
-export function adaptExpression(node: Node): Node {
+/** DCF takes names and tags literally: what we take for a pattern would select more. */
+function checkLiteral({ label, key, value }: Entry): Diagnostic[] {
+  const text = toPlain(value);
+  if (typeof text !== 'string' || !/[*?]/.test(text)) return [];
+  const what = `${quote(label ?? key)} is ${quote(text)}, which DCF takes literally`;
+  return [{ ...value.at, message: `${what}: patterns are read in our own form only` }];
+}
+
+const LITERAL_KEYS = new Set(['name', 'tags']);
+
+/**
+ * A match expression of DCF in our form; `problems` grows by what would be understood in another way. Empty
+ * conditions are dropped, as DCF ignores them.
+ */
+export function adaptExpression(node: Node, problems: Diagnostic[]): Node {
   if (node.kind !== 'map') return node;
   const entries: Entry[] = [];
   const tags: Entry[] = [];
-  for (const entry of node.entries) {
-    if (entry.key.startsWith(TAG_PREFIX)) {
-      tags.push({ ...entry, key: entry.key.slice(TAG_PREFIX.length), label: entry.key });
-    } else if (!isEmpty(entry.value)) {
-      const value = entry.key === 'region' ? normalizeRegion(entry.value) : entry.value;
-      entries.push({ ...entry, key: EXPRESSION_KEY[entry.key] ?? entry.key, label: entry.key, value });
+  const add = (entry: Entry): void => {
+    const { key, value } = entry;
+    if (key.startsWith(TAG_PREFIX)) {
+      tags.push({ ...entry, key: key.slice(TAG_PREFIX.length), label: key });
+    } else if (key === 'tags' && value.kind === 'map') {
+      tags.push(...value.entries);
+    } else if (key === 'ext_args' && (value.kind === 'map' || value.kind === 'list')) {
+      const maps = value.kind === 'map' ? [value] : value.items;
+      for (const map of maps) if (map.kind === 'map') map.entries.forEach(add);
+    } else if (!isEmpty(value)) {
+      const adapted =
+        key === 'region' ? normalizeRegion(value) : key === 'is_in_eu' ? asBoolean(value) : value;
+      entries.push({ ...entry, key: EXPRESSION_KEY[key] ?? key, label: key, value: adapted });
     }
-  }
+  };
+  node.entries.forEach(add);
   const [first] = tags;
   if (first !== undefined) {
     entries.push({ key: 'tags', at: first.at, value: { kind: 'map', entries: tags, at: first.at } });
   }
+  const external = entries.some(({ key }) => key === 'external');
+  const literal = entries.filter(({ key }) => LITERAL_KEYS.has(key) && !external);
+  problems.push(
+    ...literal.flatMap((entry) =>
+      entry.value.kind === 'map' ? entry.value.entries.flatMap(checkLiteral) : checkLiteral(entry),
+    ),
+  );
   return { ...node, entries };
+}
+
+/** Arguments of a feed travel as text. */
+function asBoolean(node: Node): Node {
+  const text = toPlain(node);
+  return text === 'true' || text === 'false' ? { kind: 'scalar', value: text === 'true', at: node.at } : node;
 }
 
 type Verdict = 'copy' | 'ignore' | readonly string[];
@@ -195,7 +229,7 @@ export class RuleAdapter {
   }
 }
 
-const DEFAULT_ACTION_FIELDS = ['action', 'logging', 'log_profile', 'uuid', 'system_resource'];
+const DEFAULT_ACTION_FIELDS = ['action', 'logging', 'log_profile', 'id', 'uuid', 'system_resource'];
 
 /** The default action of DCF in our form: what does not decide about packets is left out. */
 export function adaptDefaultAction(node: Node): Node {

@@ -1,4 +1,3 @@
-import { parsePrefix } from 'sluice-gateway/net/prefix.js';
 import {
   DEFAULT_RULE_NAME,
   type DefaultAction,
@@ -10,27 +9,32 @@ import type { z } from 'zod';
 import { systemReferences } from './controller.js';
 import {
   type Diagnostic,
-  escapeControls,
   nearest,
   PolicyError,
   type Position,
+  printPosition,
   quote,
   sortDiagnostics,
 } from './diagnostics.js';
+import { ExpressionReader } from './expressions.js';
 import { describeIssues } from './issues.js';
 import type { Expression, GroupSpec, LoadedPolicy } from './model.js';
 import {
   type Draft,
   type Entry,
   type GroupReference,
+  itemsOf,
   locate,
   type Node,
   type ReferenceNode,
   type RuleDraft,
+  type Ruleset,
   referencesIn,
   textOf,
   toPlain,
+  valueAt,
 } from './node.js';
+import { Attachment, orderRules } from './order.js';
 import { defaultActionSchema, type GroupInput, groupSchema, type RuleInput, ruleSchema } from './schema.js';
 
 /** Every policy can have this many groups of its own: the system groups count too. */
@@ -38,12 +42,19 @@ export const GROUPS_MAX = SNAPSHOT_LIMITS.groupsMax - SYSTEM_GROUPS.length;
 
 interface PlacedRule {
   readonly rule: PolicyRule;
+  readonly rank: number;
+  readonly ruleset: Ruleset | undefined;
   readonly list: Position | undefined;
   readonly at: Position;
   readonly priorityAt: Position;
 }
 
-const where = ({ file, line, column }: Position) => `${escapeControls(file)}:${line}:${column}`;
+/** The groups that expressions name, taken away or not. */
+function groupsIn(expressions: readonly Expression[]) {
+  return expressions
+    .flatMap((expression) => (expression.not ? [expression, expression.not] : [expression]))
+    .filter((one) => one.type === 'group');
+}
 
 function positionOf(node: Node, ...path: PropertyKey[]): Position {
   return locate(node, path).node.at;
@@ -83,7 +94,10 @@ class Builder {
   addReference(reference: GroupReference): void {
     const first = this.#references.get(reference.target);
     if (first !== undefined) {
-      this.#say(reference.at, `${quote(reference.target)} is defined twice: first at ${where(first.at)}`);
+      this.#say(
+        reference.at,
+        `${quote(reference.target)} is defined twice: first at ${printPosition(first.at)}`,
+      );
       return;
     }
     this.#references.set(reference.target, reference);
@@ -95,7 +109,8 @@ class Builder {
     if (name === undefined) return;
     const at = positionOf(node, 'name');
     const first = this.#groupNames.get(name);
-    if (first !== undefined) this.#say(at, `group ${quote(name)} is defined twice: first at ${where(first)}`);
+    if (first !== undefined)
+      this.#say(at, `group ${quote(name)} is defined twice: first at ${printPosition(first)}`);
     else if (this.#groupNames.has(name))
       this.#say(at, `${quote(name)} is a system group: choose another name`);
     else this.#groupNames.set(name, at);
@@ -103,12 +118,39 @@ class Builder {
 
   group(node: Node): GroupSpec | undefined {
     const input = this.#parse<GroupInput>(groupSchema, node);
-    if (input === undefined) return undefined;
-    const expressions = input.selector.any.map(({ all }, index): Expression => {
-      const { at } = locate(node, ['selector', 'any', index, 'all']).node;
-      return 'cidr' in all ? { type: 'cidr', prefix: parsePrefix(all.cidr), at } : { ...all, at };
+    const reader = new ExpressionReader();
+    const written = itemsOf(locate(node, ['selector', 'any']).node);
+    const expressions = written.flatMap((any) => {
+      const all = valueAt(any, 'all');
+      return (all && reader.read(all)) ?? [];
     });
-    return { name: input.name, expressions, at: node.at };
+    this.problems.push(...reader.problems);
+    for (const { group, at } of groupsIn(expressions)) this.#checkGroup(group, at);
+    if (input === undefined) return undefined;
+    return { name: input.name, expressions, resolve: input.resolve ?? 'subnets', at: node.at };
+  }
+
+  /** Refuses groups that hold themselves, through whatever others; every place of the circle is named. */
+  checkCircles(groups: readonly GroupSpec[]): void {
+    const named = new Map(groups.map((group) => [group.name, groupsIn(group.expressions)]));
+    const done = new Set<string>();
+    const path: { name: string; at: Position }[] = [];
+    const visit = (name: string, at: Position): void => {
+      const start = path.findIndex((step) => step.name === name);
+      path.push({ name, at });
+      if (start >= 0) {
+        const circle = path.slice(start + 1);
+        const steps = circle
+          .map((step) => `${quote(step.name)} (${printPosition(step.at)})`)
+          .join(', which holds ');
+        this.#say(circle[0]!.at, `groups go round in a circle: ${quote(name)} holds ${steps}`);
+      } else if (!done.has(name)) {
+        done.add(name);
+        for (const { group, at } of named.get(name) ?? []) visit(group, at);
+      }
+      path.pop();
+    };
+    for (const { name, at } of groups) visit(name, at);
   }
 
   #resolve(node: Node): Node {
@@ -145,7 +187,7 @@ class Builder {
     return { kind: 'scalar', value: reference?.name ?? target, at };
   }
 
-  rule({ node: written, list }: RuleDraft): PlacedRule | undefined {
+  rule({ node: written, list, ruleset }: RuleDraft, rank: number): PlacedRule | undefined {
     const node = this.#resolve(written);
     this.#declareRule(node);
     const input = this.#parse<RuleInput>(ruleSchema, node);
@@ -161,7 +203,7 @@ class Builder {
       enforcement,
       ...(expires === undefined ? {} : { expires: new Date(expires).toISOString() }),
     };
-    return { rule, list, at: node.at, priorityAt: positionOf(node, 'priority') };
+    return { rule, rank, ruleset, list, at: node.at, priorityAt: positionOf(node, 'priority') };
   }
 
   #declareRule(node: Node): void {
@@ -169,7 +211,8 @@ class Builder {
     if (name === undefined) return;
     const at = positionOf(node, 'name');
     const first = this.#ruleNames.get(name);
-    if (first !== undefined) this.#say(at, `rule ${quote(name)} is defined twice: first at ${where(first)}`);
+    if (first !== undefined)
+      this.#say(at, `rule ${quote(name)} is defined twice: first at ${printPosition(first)}`);
     else this.#ruleNames.set(name, at);
     if (name === DEFAULT_RULE_NAME) {
       this.#say(at, `a rule can't be named ${quote(name)}: records and metrics call the default action so`);
@@ -188,10 +231,11 @@ class Builder {
 
   /** Equal priorities: an error, but for rules of one list whose order decides. */
   checkPriorities(rules: readonly PlacedRule[]): void {
-    const byPriority = Map.groupBy(rules, ({ rule }) => rule.priority);
-    for (const [priority, same] of byPriority) {
+    const byPriority = Map.groupBy(rules, ({ rank, rule }) => `${rank} ${rule.priority}`);
+    for (const same of byPriority.values()) {
       const [first, ...others] = same;
       if (first === undefined || others.length === 0) continue;
+      const { priority } = first.rule;
       if (first.list !== undefined && others.every(({ list }) => list === first.list)) {
         const what = `${same.length} rules have priority ${priority}`;
         this.warnings.push({
@@ -201,7 +245,7 @@ class Builder {
         continue;
       }
       for (const { priorityAt } of others) {
-        const firstIs = `first at ${where(first.priorityAt)}, by rule ${quote(first.rule.name)}`;
+        const firstIs = `first at ${printPosition(first.priorityAt)}, by rule ${quote(first.rule.name)}`;
         this.#say(priorityAt, `priority ${priority} is given twice: ${firstIs}`);
       }
     }
@@ -210,7 +254,7 @@ class Builder {
   defaultAction(nodes: readonly Node[]): DefaultAction {
     const [node, ...others] = nodes;
     for (const { at } of others)
-      this.#say(at, `the default action is given twice: first at ${where(node!.at)}`);
+      this.#say(at, `the default action is given twice: first at ${printPosition(node!.at)}`);
     const input = node && this.#parse<z.infer<typeof defaultActionSchema>>(defaultActionSchema, node);
     return { action: input?.action ?? 'DENY', logging: input?.logging ?? false };
   }
@@ -241,18 +285,20 @@ export function buildPolicy(
   }
   for (const node of groupNodes) builder.declareGroup(node);
   const groups = groupNodes.flatMap((node) => builder.group(node) ?? []);
-  const rules = ruleDrafts.flatMap((draft) => builder.rule(draft) ?? []);
+  builder.checkCircles(groups);
+  const attachment = new Attachment(drafts.flatMap(({ points }) => points));
+  const rules = ruleDrafts.flatMap((draft) => builder.rule(draft, attachment.rankOf(draft.ruleset)) ?? []);
   builder.checkPriorities(rules);
   const defaultAction = builder.defaultAction(drafts.flatMap(({ defaultActions }) => defaultActions));
-  const problems = [...broken, ...drafts.flatMap((draft) => draft.problems), ...builder.problems];
+  const own = [...builder.problems, ...(broken.length === 0 ? attachment.problems : [])];
+  const problems = [...broken, ...drafts.flatMap((draft) => draft.problems), ...own];
   if (problems.length > 0) throw new PolicyError(problems);
+  const ordered = orderRules(rules);
+  const warnings = [...drafts.flatMap((draft) => draft.warnings), ...builder.warnings, ...ordered.warnings];
   return {
-    policy: {
-      rules: rules.map(({ rule }) => rule).sort((a, b) => a.priority - b.priority),
-      defaultAction,
-    },
+    policy: { rules: ordered.rules, defaultAction },
     groups,
     places: new Map(rules.map(({ rule, at: place }) => [rule.name, place])),
-    warnings: sortDiagnostics([...drafts.flatMap(({ warnings }) => warnings), ...builder.warnings]),
+    warnings: sortDiagnostics(warnings),
   };
 }

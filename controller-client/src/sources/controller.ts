@@ -49,7 +49,8 @@ function isForeignSystemGroup(group: Node): boolean {
   if (system === undefined || toPlain(system) !== true) return false;
   return expressionsOf(group).some(
     (all) =>
-      all.kind === 'map' && all.entries.some(({ key }) => unsupportedSelector('key', key) !== undefined),
+      all.kind === 'map' &&
+      all.entries.some(({ key }) => key === 'external' || unsupportedSelector('key', key) !== undefined),
   );
 }
 
@@ -58,7 +59,7 @@ function mapEntries(node: Node, change: (entry: Entry) => Node): Node {
   return { ...node, entries: node.entries.map((entry) => ({ ...entry, value: change(entry) })) };
 }
 
-function adaptGroup(group: Node): Node {
+function adaptGroup(group: Node, problems: Diagnostic[]): Node {
   if (group.kind !== 'map') return group;
   const kept = { ...group, entries: group.entries.filter(({ key }) => !GROUP_FIELDS_IGNORED.has(key)) };
   return mapEntries(kept, ({ key, value }) =>
@@ -69,7 +70,9 @@ function adaptGroup(group: Node): Node {
             ? any
             : {
                 ...any,
-                items: any.items.map((item) => mapEntries(item, (all) => adaptExpression(all.value))),
+                items: any.items.map((item) =>
+                  mapEntries(item, (all) => adaptExpression(all.value, problems)),
+                ),
               },
         ),
   );
@@ -96,6 +99,9 @@ export function readControllerForm(root: Node): Draft {
       ? []
       : [{ target, name, supported: !isForeignSystemGroup(domain), at: domain.at }];
   });
+  const groups = domains
+    .filter((domain) => !isForeignSystemGroup(domain))
+    .map((domain) => adaptGroup(domain, problems));
   const adapter = new RuleAdapter(CONTROLLER);
   const rules = itemsOf(valueAt(root, 'policies')).map((rule) => ({
     node: adapter.adapt(rule),
@@ -103,10 +109,11 @@ export function readControllerForm(root: Node): Draft {
   }));
   const defaultAction = valueAt(root, 'default_action_policy');
   return {
-    groups: domains.filter((domain) => !isForeignSystemGroup(domain)).map(adaptGroup),
+    groups,
     rules,
     defaultActions: defaultAction === undefined ? [] : [adaptDefaultAction(defaultAction)],
     references,
+    points: [],
     problems: [...problems, ...adapter.problems],
     warnings: [],
   };

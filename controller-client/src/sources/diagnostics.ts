@@ -31,9 +31,14 @@ export function oneOf(words: readonly string[]): string {
   return `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 }
 
+/** `file:line:column`. */
+export function printPosition({ file, line, column }: Position): string {
+  return `${escapeControls(file)}:${line}:${column}`;
+}
+
 /** `file:line:column: message`, one line. */
-export function printDiagnostic({ file, line, column, message }: Diagnostic): string {
-  return `${escapeControls(file)}:${line}:${column}: ${message}`;
+export function printDiagnostic({ message, ...at }: Diagnostic): string {
+  return `${printPosition(at)}: ${message}`;
 }
 
 function comparePlaces(a: Position, b: Position): number {

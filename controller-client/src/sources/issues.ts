@@ -1,20 +1,21 @@
 import type { z } from 'zod';
 import { type Diagnostic, nearest, oneOf, quote } from './diagnostics.js';
-import { entryOf, type Located, locate, type Node, textOf, toPlain } from './node.js';
-import { EXPRESSION_KEYS } from './schema.js';
+import { RESOURCE_TYPES } from './model.js';
+import { entryOf, type Located, locate, type Node, toPlain } from './node.js';
+import { ADDRESS_KINDS } from './schema.js';
 
 type Issue = z.core.$ZodIssue;
 
-const SUPPORTED_TYPES = 'expected type serverless, subnet or vpc, or a cidr';
-const TYPE_MISSING = 'a match expression needs a "type" (serverless, subnet or vpc) or a "cidr"';
+const KINDS = `type ${oneOf(RESOURCE_TYPES)}, or one of ${oneOf(ADDRESS_KINDS)}`;
+export const SUPPORTED_TYPES = `expected ${KINDS}`;
+export const TYPE_MISSING = `a match expression needs a ${KINDS}`;
 
-/** Ways to select that exist in DCF or in the design of policy, and that this version does not resolve. */
+/** Ways to select that exist in DCF and mean nothing here: no account name, site or cluster is known. */
 const UNSUPPORTED_KEYS = new Set([
-  ...['not', 'group', 'fqdn', 'external', 'site', 's2c', 'securityGroup', 'prefixList', 'zone', 'ext_args'],
-  ...['account_name', 'namespacetags', 'k8s_cluster_id', 'k8s_namespace', 'k8s_service', 'k8s_pod'],
-  ...['snifilter', 'urlfilter'],
+  ...['site', 's2c', 'account_name', 'namespacetags', 'k8s_cluster_id', 'k8s_namespace', 'k8s_service'],
+  ...['k8s_pod', 'snifilter', 'urlfilter'],
 ]);
-const UNSUPPORTED_TYPES = new Set(['vm', 'k8s', 'k8s_node', 'fqdn', 'external']);
+const UNSUPPORTED_TYPES = new Set(['k8s', 'k8s_node']);
 
 /** Whether a key or type of a match expression is known and refused, rather than misspelt. */
 export function unsupportedSelector(kind: 'key' | 'type', word: string): string | undefined {
@@ -34,7 +35,8 @@ const EXPECTED: Readonly<Record<string, string>> = {
   number: 'a whole number',
 };
 
-function show(node: Node): string {
+/** A value of the user's for a message. */
+export function show(node: Node): string {
   const value = toPlain(node);
   if (typeof value === 'string') return quote(value);
   if (Array.isArray(value)) return 'a list';
@@ -51,13 +53,6 @@ export function unknownKey(word: string, known: readonly string[]): string {
   return `unknown key ${quote(word)}${hint}`;
 }
 
-function refusesSelector(node: Node): boolean {
-  return (
-    node.kind === 'map' &&
-    node.entries.some(({ key, label }) => unsupportedSelector('key', label ?? key) !== undefined)
-  );
-}
-
 /** Keys of the maps inside a group or rule, by the key that leads to them. */
 const INNER_KEYS: Readonly<Record<string, readonly string[]>> = {
   selector: ['any'],
@@ -65,31 +60,20 @@ const INNER_KEYS: Readonly<Record<string, readonly string[]>> = {
   portRanges: ['lo', 'hi'],
 };
 
-function knownKeys(path: readonly PropertyKey[], node: Node, rootKeys: readonly string[]): readonly string[] {
-  const step = path.findLast((part) => typeof part === 'string');
-  if (step !== 'all') return step === undefined ? rootKeys : (INNER_KEYS[step] ?? []);
-  const type = textOf(node, 'type') ?? 'cidr';
-  return Object.hasOwn(EXPRESSION_KEYS, type) ? EXPRESSION_KEYS[type as keyof typeof EXPRESSION_KEYS] : [];
-}
-
 function sayUnknownKeys(
   root: Node,
   path: readonly PropertyKey[],
   keys: readonly string[],
-  known: readonly string[],
-) {
+  rootKeys: readonly string[],
+): Diagnostic[] {
   const { node } = locate(root, path);
-  const inExpression = path.at(-1) === 'all';
-  const typeless = inExpression && !entryOf(node, 'type') && !entryOf(node, 'cidr');
-  const supported = !refusesSelector(node);
-  return keys.flatMap((key): Diagnostic | [] => {
+  const step = path.findLast((part) => typeof part === 'string');
+  const known = step === undefined ? rootKeys : (INNER_KEYS[step] ?? []);
+  return keys.map((key) => {
     const entry = entryOf(node, key);
-    const at = entry?.at ?? node.at;
     const word = entry?.label ?? key;
-    const refused = inExpression ? unsupportedSelector('key', word) : undefined;
-    if (refused !== undefined) return { ...at, message: refused };
-    if (typeless) return supported ? { ...node.at, message: TYPE_MISSING } : [];
-    return { ...at, message: unknownKey(word, knownKeys(path, node, known)) };
+    const message = unsupportedSelector('key', word) ?? unknownKey(word, known);
+    return { ...(entry?.at ?? node.at), message };
   });
 }
 
@@ -121,7 +105,6 @@ function sayValue(
     const why = 'is not enforced here, and ignoring it would change the rule';
     return `action ${show(node)} ${why}: expected ${expected}`;
   }
-  if (key === 'resolve') return `resolve ${show(node)} is not supported: expected ${expected}`;
   if (values.length === 1) return `${label} is ${show(node)}, expected ${expected}`;
   return `unknown ${String(key)} ${show(node)}: expected ${expected}`;
 }
@@ -136,16 +119,11 @@ function sayType(label: string, node: Node, expected: string): string {
   return `${label} is ${show(node)}, expected ${EXPECTED[expected] ?? expected}${hint}`;
 }
 
-function sayMissing(key: PropertyKey | undefined, parent: Node): string | undefined {
-  if (key !== 'cidr') return `${quote(String(key))} is missing`;
-  return refusesSelector(parent) ? undefined : TYPE_MISSING;
-}
-
-function sayOne(issue: Issue, { node, entry, complete }: Located): string | undefined {
+function sayOne(issue: Issue, { node, entry, complete }: Located): string {
   const key = issue.path.at(-1);
   const word = quote(entry?.label ?? entry?.key ?? 'value');
   const label = typeof key === 'number' ? `an item of ${word}` : word;
-  if (!complete) return sayMissing(key, node);
+  if (!complete) return `${quote(String(key))} is missing`;
   switch (issue.code) {
     case 'invalid_type':
       return entry === undefined
@@ -153,10 +131,6 @@ function sayOne(issue: Issue, { node, entry, complete }: Located): string | unde
         : sayType(label, node, issue.expected);
     case 'invalid_value':
       return sayValue(label, node, key, issue.values);
-    case 'invalid_union': {
-      const type = node.kind === 'scalar' ? String(node.value) : '';
-      return unsupportedSelector('type', type) ?? `unknown type ${show(node)}: ${SUPPORTED_TYPES}`;
-    }
     case 'too_small':
     case 'too_big':
       return sayLimit(label, issue, node);
@@ -182,7 +156,6 @@ export function describeIssues(
   return issues.flatMap((issue) => {
     if (issue.code === 'unrecognized_keys') return sayUnknownKeys(root, issue.path, issue.keys, rootKeys);
     const located = locate(root, issue.path);
-    const message = sayOne(issue, located);
-    return message === undefined ? [] : [{ ...located.node.at, message }];
+    return [{ ...located.node.at, message: sayOne(issue, located) }];
   });
 }

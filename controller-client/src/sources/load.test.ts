@@ -31,11 +31,13 @@ t.test('every bad input is refused with file, line, column and what was expected
   }
 });
 
-t.test('YAML, Terraform and the Controller say the same policy', async (t) => {
-  const [own, terraform, controller] = ['own', 'terraform', 'controller'].map((name) =>
+t.test('YAML, Terraform, its state and the Controller say the same policy', async (t) => {
+  const [own, terraform, controller, show] = ['own', 'terraform', 'controller', 'show'].map((name) =>
     loadPolicy(join(fixtures, name)),
   );
   t.same(terraform!.policy, own!.policy);
+  t.same(show!.policy, own!.policy);
+  t.same(show!.warnings, []);
   t.same(controller!.policy, own!.policy);
   const bare = (loaded: typeof own) =>
     loaded!.groups.map(({ name, expressions }) => ({
@@ -44,6 +46,7 @@ t.test('YAML, Terraform and the Controller say the same policy', async (t) => {
     }));
   t.same(bare(terraform), bare(own));
   t.same(bare(controller), bare(own));
+  t.same(bare(show), bare(own));
   t.same(
     own!.policy.rules.map(({ name }) => name),
     ['gatus-to-payments', 'watch-internet'],
@@ -56,6 +59,41 @@ t.test('YAML, Terraform and the Controller say the same policy', async (t) => {
       'terraform/main.tf:2:1: terraform is skipped: it is no part of policy',
       'terraform/main.tf:12:1: provider "aviatrix" is skipped: it is no part of policy',
       'terraform/main.tf:71:1: output "serverless_uuid" is skipped: it is no part of policy',
+    ],
+  );
+});
+
+t.test('rulesets are tried in the order of their attachment points', async (t) => {
+  const folder = t.testdir({
+    'rulesets.tf': readFileSync(join(fixtures, 'corpus/rulesets.tf')),
+    'own.yaml': `version: sluice.policy/1\npolicies: [ { name: own, priority: 7, action: DENY, src: [vms], dst: [vms], protocol: ANY } ]\n`,
+  });
+  const { policy, groups, warnings } = loadPolicy(folder);
+  t.same(
+    policy.rules.map(({ name, priority }) => [name, priority]),
+    [
+      ['first', 1000],
+      ['second', 1010],
+      ['own', 1010],
+      ['late-deny', 1010],
+    ],
+  );
+  t.same(
+    warnings.map((warning) => relative(printDiagnostic(warning), folder)),
+    [
+      'own.yaml:2:36: the policy list comes behind rules up to priority 1010: records show its own raised to that',
+      'rulesets.tf:40:24: ruleset "late" comes behind rules up to priority 1010: records show its own raised to that',
+    ],
+  );
+  const { id, zone } = { id: 'vpc-0a1b', zone: 'us-east-1a' };
+  const tags = { 'kubernetes.io/role': 'node', Team: 'a:b/c=d+e@f' };
+  t.same(
+    groups[0]!.expressions.map(({ at: _, ...rest }) => rest),
+    [
+      { type: 'vm', accountId: '111122223333', region: 'useast1', zone, tags },
+      { type: 'external', query: { external: 'geo', country_iso_code: 'DE', is_in_eu: true } },
+      { type: 'fqdn', fqdn: 'api.example.com' },
+      { type: 'vpc', id },
     ],
   );
 });

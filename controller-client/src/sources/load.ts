@@ -8,6 +8,7 @@ import type { LoadedPolicy } from './model.js';
 import { checkTree, type Draft, type Node } from './node.js';
 import { readOwnForm } from './own.js';
 import { readTerraform } from './terraform.js';
+import { isTerraformShow, readTerraformShow } from './terraform-show.js';
 import { SourceText } from './text.js';
 import { readYaml } from './yaml.js';
 
@@ -24,9 +25,10 @@ const READERS: Readonly<Record<string, (source: SourceText) => Draft>> = {
   '.yaml': (source) => checked(readYaml(source), readOwnForm),
   '.yml': (source) => checked(readYaml(source), readOwnForm),
   '.json': (source) =>
-    checked(readJson(source), (root) =>
-      isControllerJson(root) ? readControllerForm(root) : readOwnForm(root),
-    ),
+    checked(readJson(source), (root) => {
+      if (isTerraformShow(root)) return readTerraformShow(root);
+      return isControllerJson(root) ? readControllerForm(root) : readOwnForm(root);
+    }),
   '.tf': readTerraform,
 };
 

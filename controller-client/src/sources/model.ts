@@ -2,50 +2,94 @@ import type { Prefix } from 'sluice-gateway/net/prefix.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
 import type { Diagnostic, Position } from './diagnostics.js';
 
-/** Conditions on where a resource lies; absent means any. */
-interface Placed {
+/** Conditions on a resource, all of which must hold; absent means any. Which of them a type takes: schema.ts. */
+export interface Conditions {
+  /** ARN of a function, id of any other resource. */
+  readonly id?: string | undefined;
+  /** A glob: over the name of a function, the Name tag of any other resource. */
+  readonly name?: string | undefined;
   readonly accountId?: string | undefined;
   readonly region?: string | undefined;
-  /** All must be there with these values. */
+  readonly zone?: string | undefined;
+  readonly vpcId?: string | undefined;
+  /** One of the resource's security groups. */
+  readonly securityGroup?: string | undefined;
+  /** Globs over the values of tags, which must all be there. */
   readonly tags?: Readonly<Record<string, string>> | undefined;
+}
+
+export const RESOURCE_TYPES = ['serverless', 'vm', 'subnet', 'vpc'] as const;
+export type ResourceType = (typeof RESOURCE_TYPES)[number];
+
+interface Placed {
   readonly at: Position;
 }
 
-/** Lambda functions; `name` is a glob. */
-export interface ServerlessExpression extends Placed {
-  readonly type: 'serverless';
-  readonly name?: string | undefined;
-  readonly vpcId?: string | undefined;
-}
-
-/** Subnets; `name` is a glob over the Name tag. */
-export interface SubnetExpression extends Placed {
-  readonly type: 'subnet';
-  readonly id?: string | undefined;
-  readonly name?: string | undefined;
-  readonly vpcId?: string | undefined;
-}
-
-/** VPCs with all their blocks; `name` is a glob over the Name tag. */
-export interface VpcExpression extends Placed {
-  readonly type: 'vpc';
-  readonly id?: string | undefined;
-  readonly name?: string | undefined;
-}
-
-export interface CidrExpression {
+interface CidrSelector extends Placed {
   readonly type: 'cidr';
   readonly prefix: Prefix;
-  readonly at: Position;
+}
+
+/** The members of another group. */
+interface GroupSelector extends Placed {
+  readonly type: 'group';
+  readonly group: string;
+}
+
+interface FqdnSelector extends Placed {
+  readonly type: 'fqdn';
+  readonly fqdn: string;
+}
+
+/** Managed prefix lists, by id or by a glob over their names. */
+export interface PrefixListSelector extends Placed {
+  readonly type: 'prefixList';
+  readonly prefixList: string;
+  readonly accountId?: string | undefined;
+  readonly region?: string | undefined;
+}
+
+/** What of which feed: AWS's own ranges, a list of the configuration's, or countries. */
+export type FeedQuery =
+  | { readonly external: 'aws'; readonly service?: string | undefined; readonly region?: string | undefined }
+  | { readonly external: 'list'; readonly name: string }
+  | {
+      readonly external: 'geo';
+      readonly country_iso_code?: string | undefined;
+      readonly continent_code?: string | undefined;
+      readonly is_in_eu?: boolean | undefined;
+    };
+
+interface FeedSelector extends Placed {
+  readonly type: 'external';
+  readonly query: FeedQuery;
+}
+
+/** What says addresses rather than resources. */
+export type AddressSelector = CidrSelector | GroupSelector | FqdnSelector | PrefixListSelector | FeedSelector;
+
+interface ConditionSelector extends Conditions, Placed {
+  readonly type: 'conditions';
+}
+
+interface Negatable {
+  /** Resources of the same type, or addresses, that are taken away. */
+  readonly not?: ConditionSelector | AddressSelector;
+}
+
+export interface ResourceExpression extends Conditions, Negatable, Placed {
+  readonly type: ResourceType;
 }
 
 /** One AND of conditions. */
-export type Expression = ServerlessExpression | SubnetExpression | VpcExpression | CidrExpression;
+export type Expression = ResourceExpression | (AddressSelector & { readonly not?: AddressSelector });
 
 /** A SmartGroup as written: the union of its expressions. */
 export interface GroupSpec {
   readonly name: string;
   readonly expressions: readonly Expression[];
+  /** What a function brings: the blocks of its subnets, or the addresses of its network interfaces. */
+  readonly resolve: 'subnets' | 'eni';
   readonly at: Position;
 }
 
@@ -57,4 +101,21 @@ export interface LoadedPolicy {
   /** Where each rule stands, by its name. */
   readonly places: ReadonlyMap<string, Position>;
   readonly warnings: readonly Diagnostic[];
+}
+
+/** What identifies the content of a name or feed: the same text for the same addresses. */
+export function feedKey(selector: FqdnSelector | FeedSelector): string {
+  if (selector.type === 'fqdn') return `fqdn ${selector.fqdn}`;
+  const { external, ...rest } = selector.query;
+  const given = Object.entries(rest).filter(([, value]) => value !== undefined);
+  return ['feed', external, ...given.map(([key, value]) => `${key}=${String(value)}`)].join(' ');
+}
+
+/** Every name and feed that the groups speak of. */
+export function feedsOf(groups: readonly GroupSpec[]): ReadonlyMap<string, FqdnSelector | FeedSelector> {
+  const selectors = groups.flatMap(({ expressions }) =>
+    expressions.flatMap((expression) => (expression.not ? [expression, expression.not] : [expression])),
+  );
+  const feeds = selectors.filter((one) => one.type === 'fqdn' || one.type === 'external');
+  return new Map(feeds.map((feed) => [feedKey(feed), feed]));
 }

@@ -44,12 +44,27 @@ export interface GroupReference {
   readonly at: Position;
 }
 
+/** A place in the Controller's order where a ruleset can be attached. */
+export interface AttachmentPoint {
+  readonly target: string;
+  readonly name: string;
+  readonly at: Position;
+}
+
+/** A list of rules with a place in that order. */
+export interface Ruleset {
+  readonly name: string;
+  readonly attachTo: Node | undefined;
+  readonly at: Position;
+}
+
 /** What one file says, in the terms of our own form, before names are looked up over all files. */
 export interface Draft {
   readonly groups: readonly Node[];
   readonly rules: readonly RuleDraft[];
   readonly defaultActions: readonly Node[];
   readonly references: readonly GroupReference[];
+  readonly points: readonly AttachmentPoint[];
   /** Errors that did not keep the rest of the file from being read. */
   readonly problems: readonly Diagnostic[];
   readonly warnings: readonly Diagnostic[];
@@ -59,6 +74,7 @@ export interface RuleDraft {
   readonly node: Node;
   /** Where its list stands, if the order in that list decides between equal priorities, as in Terraform. */
   readonly list?: Position;
+  readonly ruleset?: Ruleset;
 }
 
 export const NODES_MAX = 2_000_000;

@@ -17,6 +17,7 @@ export function readOwnForm(root: Node): Draft {
     rules: itemsOf(valueAt(root, 'policies')).map((node) => ({ node })),
     defaultActions: defaultAction === undefined ? [] : [defaultAction],
     references: [],
+    points: [],
     problems,
     warnings: [],
   };

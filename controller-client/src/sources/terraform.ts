@@ -1,23 +1,16 @@
-import { adaptDefaultAction, adaptExpression, RuleAdapter, TERRAFORM } from './aviatrix.js';
-import { type Diagnostic, escapeControls, oneOf, type Position, quote } from './diagnostics.js';
+import { escapeControls, type Position, quote } from './diagnostics.js';
 import { type Attribute, type Block, type Body, type Expression, parseHcl } from './hcl-parse.js';
+import { checkTree, type Draft, type Entry, type MapNode, type Node, textOf } from './node.js';
 import {
-  checkTree,
-  type Draft,
-  type Entry,
-  type GroupReference,
-  itemsOf,
-  type MapNode,
-  type Node,
-  type RuleDraft,
-  valueAt,
-} from './node.js';
+  ATTACHMENT_POINT,
+  DEFAULT_ACTION,
+  isPolicyResource,
+  ResourceReader,
+  RULE_BLOCKS,
+  SMART_GROUP,
+  unsupportedResource,
+} from './resources.js';
 import type { SourceText } from './text.js';
-
-const SMART_GROUP = 'aviatrix_smart_group';
-const POLICY_LIST = 'aviatrix_distributed_firewalling_policy_list';
-const DEFAULT_ACTION = 'aviatrix_distributed_firewalling_default_action_rule';
-const RESOURCES = [SMART_GROUP, POLICY_LIST, DEFAULT_ACTION];
 
 /** Arguments that Terraform itself takes in every resource and that say nothing about policy. */
 const META_IGNORED = new Set(['depends_on', 'lifecycle', 'provider', 'provisioner', 'connection']);
@@ -27,20 +20,37 @@ const BLOCKS_SILENT = new Set(['variable', 'locals']);
 const BLOCKS_SKIPPED = new Set(['terraform', 'provider', 'output', 'moved', 'import', 'removed', 'check']);
 
 const SHOWN_LENGTH_MAX = 80;
-const NOT_EVALUATED = 'only literal values and references such as aviatrix_smart_group.NAME.uuid are read';
+const NOT_EVALUATED =
+  'only literal values and references such as aviatrix_smart_group.NAME.uuid are read; ' +
+  'of code that needs evaluation, give the output of terraform show -json';
+
+/** What may be referred to: type and attribute, and the text that the name lies between. */
+const REFERENCES: readonly (readonly [before: readonly string[], after: string])[] = [
+  [[SMART_GROUP], 'uuid'],
+  [['data', ATTACHMENT_POINT], 'id'],
+];
+
+/** The address of what a path refers to, where that is known. */
+function targetOf(path: readonly string[]): string | undefined {
+  const known = REFERENCES.find(
+    ([before, after]) =>
+      path.length === before.length + 2 &&
+      before.every((part, index) => part === path[index]) &&
+      path.at(-1) === after,
+  );
+  return known && path.slice(0, -1).join('.');
+}
 
 /** Reads the resources of one file, one after another; what is wrong or skipped is collected. */
 class TerraformReader {
-  readonly groups: Node[] = [];
-  readonly rules: RuleDraft[] = [];
-  readonly defaultActions: Node[] = [];
-  readonly references: GroupReference[] = [];
-  readonly problems: Diagnostic[] = [];
-  readonly warnings: Diagnostic[] = [];
-  readonly #adapter = new RuleAdapter(TERRAFORM);
+  readonly #out = new ResourceReader();
 
   #say(at: Position, message: string): void {
-    this.problems.push({ ...at, message });
+    this.#out.say(at, message);
+  }
+
+  #warn(at: Position, message: string): void {
+    this.#out.warnings.push({ ...at, message });
   }
 
   read(file: Body): Draft {
@@ -48,102 +58,74 @@ class TerraformReader {
       this.#say(at, `argument ${quote(key)} stands outside of any block`);
     }
     for (const block of file.blocks) this.#block(block);
-    const problems = [...this.problems, ...this.#adapter.problems];
-    return {
-      groups: this.groups,
-      rules: this.rules,
-      defaultActions: this.defaultActions,
-      references: this.references,
-      problems,
-      warnings: this.warnings,
-    };
+    return this.#out.draft();
   }
 
   #block(block: Block): void {
     const { type, labels, at } = block;
     const address = [type, ...labels].map((part, index) => (index === 0 ? part : quote(part))).join(' ');
-    const foreign = !labels[0]?.startsWith('aviatrix_');
+    const foreign = labels[0] !== undefined && !isPolicyResource(labels[0]);
     if (BLOCKS_SILENT.has(type)) return;
     if (BLOCKS_SKIPPED.has(type) || ((type === 'resource' || type === 'data') && foreign)) {
-      this.warnings.push({ ...at, message: `${address} is skipped: it is no part of policy` });
+      this.#warn(at, `${address} is skipped: it is no part of policy`);
     } else if (type === 'module') {
-      this.warnings.push({
-        ...at,
-        message: `${address} is skipped: groups and rules inside it are not read`,
-      });
+      this.#warn(at, `${address} is skipped: groups and rules inside it are not read`);
     } else if (type === 'resource') {
       this.#resource(block);
+    } else if (type === 'data' && labels[0] === ATTACHMENT_POINT && labels.length === 2) {
+      const node = this.#sound(block.body, at);
+      if (node) this.#out.attachmentPoint(`data.${labels.join('.')}`, textOf(node, 'name') ?? '', at);
     } else {
-      const known = type === 'data' ? `expected a resource: ${oneOf(RESOURCES)}` : 'expected a resource';
+      const known =
+        type === 'data' ? `expected a resource, or data of ${ATTACHMENT_POINT}` : 'expected a resource';
       this.#say(at, `${address} is not supported: ${known}`);
     }
   }
 
   #resource({ labels, body, at }: Block): void {
     const [type, name] = labels;
-    if (name === undefined || labels.length > 2) {
+    if (type === undefined || name === undefined || labels.length > 2) {
       this.#say(at, 'a resource has two labels: its type and its name');
     } else if (type === SMART_GROUP) {
       this.#smartGroup(`${SMART_GROUP}.${name}`, body, at);
-    } else if (type === POLICY_LIST) {
-      this.#policyList(body, at);
+    } else if (Object.hasOwn(RULE_BLOCKS, type)) {
+      this.#rules(type, body, at);
     } else if (type === DEFAULT_ACTION) {
       const node = this.#sound(body, at);
-      if (node) this.defaultActions.push(adaptDefaultAction(node));
+      if (node) this.#out.defaultAction(node);
     } else {
-      this.#say(at, `resource ${quote(type!)} is not supported: expected ${oneOf(RESOURCES)}`);
+      this.#say(at, unsupportedResource(type));
     }
   }
 
   #smartGroup(target: string, body: Body, at: Position): void {
     const name = body.attributes.find(({ key }) => key === 'name')?.value;
     const known = name?.kind === 'literal' && typeof name.value === 'string' ? name.value : target;
-    this.references.push({ target, name: known, supported: true, at });
+    this.#out.reference(target, known, at);
     const node = this.#sound(body, at);
-    if (node === undefined) return;
-    const selectors = itemsOf(valueAt(node, 'selector'));
-    if (selectors.length > 1) this.#say(selectors[1]!.at, 'a smart group has one "selector" block');
-    const entries = node.entries.map((entry) =>
-      entry.key === 'selector' && selectors[0] ? { ...entry, value: this.#selector(selectors[0]) } : entry,
-    );
-    this.groups.push({ ...node, entries });
+    if (node !== undefined) this.#out.smartGroup(node);
   }
 
-  #selector(node: Node): Node {
-    if (node.kind !== 'map') return node;
-    const entries = node.entries.map((entry): Entry => {
-      if (entry.key !== 'match_expressions' || entry.value.kind !== 'list') return entry;
-      const items = entry.value.items.map((item): Node => {
-        const all: Entry = { key: 'all', label: entry.key, at: item.at, value: adaptExpression(item) };
-        return { kind: 'map', entries: [all], at: item.at };
-      });
-      return { ...entry, key: 'any', label: entry.key, value: { ...entry.value, items } };
-    });
-    return { ...node, entries };
-  }
-
-  #policyList({ attributes, blocks }: Body, list: Position): void {
-    for (const { key, at } of attributes) {
-      if (META_REFUSED.has(key)) this.#say(at, `cannot evaluate ${key}: ${NOT_EVALUATED}`);
-      else if (!META_IGNORED.has(key)) this.#say(at, `unknown key ${quote(key)}: expected "policies" blocks`);
-    }
-    for (const { type, body, at } of blocks) {
-      if (META_IGNORED.has(type)) continue;
-      if (META_REFUSED.has(type)) this.#say(at, `cannot evaluate ${type}: ${NOT_EVALUATED}`);
-      else if (type !== 'policies') this.#say(at, `unknown block ${quote(type)}: expected "policies"`);
-      else {
-        const rule = this.#sound(body, at);
-        if (rule) this.rules.push({ node: this.#adapter.adapt(rule), list });
-      }
+  /** Rules stand in blocks: what can't be read of one hides no error of another. */
+  #rules(type: string, { attributes, blocks }: Body, at: Position): void {
+    const isOurs = (block: Block) => block.type === RULE_BLOCKS[type];
+    const own = this.#map({ attributes, blocks: blocks.filter((block) => !isOurs(block)) }, at);
+    this.#out.problems.push(...checkTree(own));
+    const entries = own.entries.filter(({ key }) => !META_REFUSED.has(key));
+    const container = this.#out.ruleContainer(type, { ...own, entries });
+    for (const block of blocks.filter(isOurs)) {
+      const rule = this.#sound(block.body, block.at);
+      if (rule) this.#out.rule(rule, container, at);
     }
   }
 
   /** The body as a map, if nothing in it was refused. */
   #sound(body: Body, at: Position): MapNode | undefined {
-    const before = this.problems.length;
+    const { problems } = this.#out;
+    const before = problems.length;
     const node = this.#map(body, at);
-    this.problems.push(...checkTree(node));
-    return this.problems.length === before ? node : undefined;
+    problems.push(...checkTree(node));
+    return problems.length === before ? node : undefined;
   }
 
   #map({ attributes, blocks }: Body, at: Position): MapNode {
@@ -179,10 +161,8 @@ class TerraformReader {
         return { kind: 'map', entries, at };
       }
       case 'reference': {
-        const [type, name, attribute] = expression.path;
-        if (type === SMART_GROUP && attribute === 'uuid' && expression.path.length === 3) {
-          return { kind: 'reference', target: `${SMART_GROUP}.${name}`, at };
-        }
+        const target = targetOf(expression.path);
+        if (target !== undefined) return { kind: 'reference', target, at };
         return this.#unevaluated(expression.path.join('.'), at);
       }
       case 'unsupported':

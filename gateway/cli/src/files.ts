@@ -1,8 +1,8 @@
 import { emptyInventory } from 'sluice-controller-client/inventory.js';
+import { inventoryBody } from 'sluice-controller-client/snapshot/write.js';
 import { buildWanted, readKnownInventory, type Wanted } from 'sluice-controller-client/wanted.js';
 import { type Config, readConfig } from 'sluice-gateway/config/config.js';
 import { interfacesOf } from 'sluice-gateway/gateway.js';
-import { printPrefix } from 'sluice-gateway/net/prefix.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
 import type { Snapshot } from 'sluice-gateway/snapshot/read.js';
 
@@ -35,14 +35,7 @@ function snapshotOf({ content }: Wanted): Snapshot {
     policy: content.policy,
     policyDigest: '',
     groups: content.groups.map(({ name, resolved, prefixes }) => ({ name, resolved, parts: [prefixes] })),
-    inventory: {
-      functions: content.inventory.functions.map((one) => ({
-        ...one,
-        sharedWith: [...one.sharedWith],
-        prefixes: one.prefixes.map(printPrefix),
-      })),
-      scopes: [...content.inventory.scopes],
-    },
+    inventory: inventoryBody(content.inventory),
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
     parts: new Map(),

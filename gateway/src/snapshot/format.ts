@@ -38,6 +38,8 @@ export const manifestSchema = z.strictObject({
         resolved: z.boolean(),
         prefixCount: z.int().nonnegative(),
         bodies: z.array(digest),
+        /** Why it holds what it holds. Never changes what is enforced, and is read only when somebody asks. */
+        provenance: z.array(digest).optional(),
       }),
     )
     .max(SNAPSHOT_LIMITS.groupsMax),
@@ -76,6 +78,21 @@ export const policyBodySchema = z.strictObject({
 
 export const groupBodySchema = z.strictObject({ prefixes: z.array(z.string().max(64)) });
 
+/** One body of a group's provenance: its members are prefix, index of the source, and since when it is one. */
+export const provenanceBodySchema = z.strictObject({
+  sources: z.array(
+    z.strictObject({
+      /** ARN of a function, id of another resource, a name or feed, `cidr` or `system`. */
+      via: z.string().max(512),
+      /** The subnet or network interface by which a function has it. */
+      by: z.string().max(128).optional(),
+      /** The group inside the group that brought it. */
+      group: name.optional(),
+    }),
+  ),
+  members: z.array(z.tuple([z.string().max(64), z.int().nonnegative(), time])),
+});
+
 /** How sure it is that an address means this one function. */
 export const identitySchema = z.enum([
   'dedicated-subnet',
@@ -97,7 +114,13 @@ export const inventoryBodySchema = z.strictObject({
         identity: identitySchema,
         /** ARNs of the functions that its addresses may as well mean. */
         sharedWith: z.array(z.string().max(512)),
+        /** The subnets and network interfaces that it shares with them. */
+        sharedBy: z.array(z.string().max(128)).optional(),
+        /** Why the identity is unknown. */
+        detail: z.string().max(512).optional(),
         prefixes: z.array(z.string().max(64)),
+        /** Of the network interfaces that it uses and that were seen lately. */
+        addresses: z.array(z.string().max(64)).optional(),
       }),
     )
     .max(SNAPSHOT_LIMITS.functionsMax),

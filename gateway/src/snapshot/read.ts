@@ -54,7 +54,7 @@ const refuse = (what: string, cause?: unknown) =>
   new SnapshotError(`Cannot read snapshot: ${what}`, { cause });
 
 /** Reads a regular file, as long as it is when it is opened: no pipe or device can hold the gateway up. */
-async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> {
+export async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> {
   const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
   const handle = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
     throw cause.code === 'ELOOP' ? refuse(`${path} is not a regular file`, cause) : cause;
@@ -72,7 +72,7 @@ async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> 
 }
 
 /** Parses JSON against a schema. */
-function parseAs<Schema extends z.ZodType>(
+export function parseAs<Schema extends z.ZodType>(
   schema: Schema,
   bytes: Uint8Array,
   what: string,
