@@ -7,9 +7,13 @@ import type { Log } from 'sluice-gateway/log.js';
 import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
 import { canonicalJson, MANIFEST_FILE } from 'sluice-gateway/snapshot/format.js';
 import { discover } from './aws/discover.js';
+import { FEEDS_FILE, FeedKeeper } from './feeds/keeper.js';
 import type { Inventory } from './inventory.js';
+import { Ledger } from './snapshot/provenance.js';
 import { writeSnapshot } from './snapshot/write.js';
-import { buildWanted, INVENTORY_FILE, readKnownInventory } from './wanted.js';
+import { loadPolicy } from './sources/load.js';
+import { feedsOf } from './sources/model.js';
+import { INVENTORY_FILE, readKnownInventory, resolveOptions, resolveWanted } from './wanted.js';
 
 /** Editors write a file in several steps: policy is read when it has been quiet for so long. */
 const QUIET_MS = 100;
@@ -26,6 +30,8 @@ export class ControllerClient {
   #hasAsked = false;
   /** A snapshot is there, and what was known of AWS when it was made is not: groups would lose members by it. */
   #isLost = false;
+  #feeds: FeedKeeper | undefined;
+  #ledger = new Ledger();
   #told = '';
   #isFailing = false;
   #building: Promise<void> = Promise.resolve();
@@ -44,13 +50,21 @@ export class ControllerClient {
       this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt !== undefined);
     const hasSnapshot = existsSync(join(this.#config.snapshot.path, MANIFEST_FILE));
     this.#isLost = !this.#hasAsked && hasSnapshot && this.#inventory.scopes.length === 0;
+    this.#ledger = await Ledger.open(this.#config.snapshot.path);
+    this.#feeds = await FeedKeeper.open({
+      section: this.#config.groups,
+      file: join(this.#config.snapshot.path, FEEDS_FILE),
+      log: this.#log,
+      learnt: () => void this.#build(),
+    });
     await this.#build();
     const watcher = this.#watchPolicy();
-    await Promise.all([this.#pollPolicy(), this.#refreshInventory()]);
+    await Promise.all([this.#pollPolicy(), this.#refreshInventory(), this.#feeds.run()]);
     watcher?.close();
   }
 
   stop(): void {
+    this.#feeds?.stop();
     this.#stopping.abort();
   }
 
@@ -128,10 +142,15 @@ export class ControllerClient {
     if (this.#inventory === undefined || !this.#hasAsked || this.#stopping.signal.aborted) return;
     let doing = 'the policy can not be used';
     try {
-      const { content, warnings } = buildWanted(this.#config.policy.path, this.#inventory);
-      doing = 'the snapshot can not be written';
+      const loaded = loadPolicy(this.#config.policy.path);
+      await this.#feeds?.want(feedsOf(loaded.groups));
       const now = new Date();
-      const { revision, changed } = await writeSnapshot(this.#config.snapshot.path, content, { now });
+      const options = { ...resolveOptions(this.#config), now, ...this.#feeds?.learnt };
+      const { content, warnings } = resolveWanted(loaded, this.#inventory, options);
+      doing = 'the snapshot can not be written';
+      const provenance = this.#ledger.stamp(content.groups, now);
+      const whole = { ...content, provenance };
+      const { revision, changed } = await writeSnapshot(this.#config.snapshot.path, whole, { now });
       if (changed) this.#log.info('snapshot written', { revision });
       if (this.#isFailing) this.#log.info('the policy is good again and in the snapshot', { revision });
       this.#isFailing = false;

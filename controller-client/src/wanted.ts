@@ -1,6 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Config } from 'sluice-gateway/config/config.js';
+import { eniMaxAge } from 'sluice-gateway/config/groups.js';
 import { z } from 'zod';
+import type { FeedStatus } from './feeds/keeper.js';
 import { identifyFunctions } from './groups/identity.js';
 import { ENI_MAX_AGE_SECONDS } from './groups/interfaces.js';
 import { checkReferences, type ResolveOptions, resolveGroups } from './groups/resolve.js';
@@ -8,12 +11,18 @@ import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from '
 import type { SnapshotContent } from './snapshot/write.js';
 import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
 import { loadPolicy } from './sources/load.js';
+import type { LoadedPolicy } from './sources/model.js';
 
 /** What policy files and inventory make together, and what is worth telling of them. */
 export interface Wanted {
   readonly content: SnapshotContent;
   /** One line each: what does not keep the policy from being enforced, but may not be what was meant. */
   readonly warnings: readonly string[];
+}
+
+export interface WantedOptions extends ResolveOptions {
+  /** Of names and feeds. */
+  readonly status?: readonly FeedStatus[];
 }
 
 /** The file beside the snapshot in which the client keeps what it knows of AWS over its own restarts. */
@@ -85,12 +94,26 @@ export async function readKnownInventory(snapshotFolder: string): Promise<Invent
   }
 }
 
+/** What the configuration says of resolving groups. */
+export function resolveOptions({ groups, inventory }: Pick<Config, 'groups' | 'inventory'>): ResolveOptions {
+  const eniMaxAgeSeconds = eniMaxAge(groups, inventory?.aws.refreshSeconds);
+  return { eniMaxAgeSeconds, strictIdentity: groups.strictIdentity };
+}
+
 /**
  * Reads policy and resolves its groups. Throws PolicyError, with file and line of everything that is wrong: then
  * what is in force stays.
  */
-export function buildWanted(policyPath: string, inventory: Inventory, options: ResolveOptions = {}): Wanted {
-  const loaded = loadPolicy(policyPath);
+export function buildWanted(policyPath: string, inventory: Inventory, options: WantedOptions = {}): Wanted {
+  return resolveWanted(loadPolicy(policyPath), inventory, options);
+}
+
+/** As `buildWanted`, of policy that was read before. */
+export function resolveWanted(
+  loaded: LoadedPolicy,
+  inventory: Inventory,
+  options: WantedOptions = {},
+): Wanted {
   const { groups, problems } = resolveGroups(loaded.groups, inventory, options);
   checkReferences(loaded, groups);
   const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
@@ -110,6 +133,7 @@ export function buildWanted(policyPath: string, inventory: Inventory, options: R
       inventory: {
         functions: identifyFunctions(inventory, limit),
         scopes: inventory.scopes.map(({ learntAt: _, ...scope }) => scope),
+        feeds: options.status ?? [],
       },
     },
     warnings: [...new Set(warnings)],

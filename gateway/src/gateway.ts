@@ -358,6 +358,7 @@ export class Gateway {
     const listen = parseListen(this.#config.metrics.listen);
     const metrics: MetricsServer = await serveMetrics(listen, this.#metrics, () => this.#readiness());
     const admin: AdminServer = await serveAdmin(this.#config.admin.socket, {
+      snapshotFolder: this.#config.snapshot.path,
       status: () => this.#status(),
       snapshot: () => this.#reconciler.applied?.snapshot,
       ownAddresses,

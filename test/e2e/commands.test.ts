@@ -20,7 +20,7 @@ function sluice(folder: string, ...args: string[]): Promise<Said> {
   });
 }
 
-const scope = { accountId: ACCOUNT, region: REGION, refreshedAt: '2026-01-02T03:04:05.678Z' };
+const scope = { accountId: ACCOUNT, region: REGION, refreshedAt: new Date().toISOString() };
 const place = { accountId: ACCOUNT, region: REGION, seenAt: scope.refreshedAt };
 const subnet = { ...place, vpcId: 'vpc-1', zone: `${REGION}a`, tags: {} };
 const KNOWN = {
@@ -178,7 +178,7 @@ const CASES: readonly Case[] = [
   [
     ['groups', 'workers', ...config],
     0,
-    `workers: 3 prefixes\n  10.0.1.0/28\n  10.0.7.0/28\n  fd00:1::/64\n  holds ${KNOWN.functions[0]!.arn}`,
+    ['workers: 3 prefixes', 'PREFIX       SINCE                 FROM'],
     '',
   ],
   [['groups', 'nobody', ...config], 2, '', 'Cannot show group: there is none called "nobody"'],
@@ -308,9 +308,12 @@ t.test('JSON for machines', async (t) => {
   t.match(await ask('groups', 'data-centre', ...config), [
     { name: 'data-centre', resolved: true, prefixes: ['10.20.0.0/16'], functions: [] },
   ]);
+  t.match(await ask('groups', 'workers', ...config), [
+    { origins: [{ prefix: '10.0.1.0/24', via: 'cidr', since: /^20/ }] },
+  ]);
   t.match(await ask('inventory', ...config), {
     functions: [{ arn, identity: 'dedicated-subnet' }],
-    scopes: KNOWN.scopes,
+    scopes: [scope],
   });
 });
 

@@ -1,4 +1,4 @@
-import type { Family } from 'sluice-gateway/net/family.js';
+import { FAMILIES, type Family } from 'sluice-gateway/net/family.js';
 import {
   comparePrefixes,
   type Interval,
@@ -39,18 +39,31 @@ export function sortMembers(members: readonly Member[]): Member[] {
   return sorted.filter((member, index) => index === 0 || compareMembers(sorted[index - 1]!, member) !== 0);
 }
 
-/** Addresses that are taken out of prefixes: as few intervals as hold them, ascending in each family. */
+/** The fewest intervals that hold the same addresses, ascending in each family. */
+function mergeIntervals(prefixes: Iterable<Prefix>): Readonly<Record<Family, Interval[]>> {
+  const merged: Record<Family, Interval[]> = { 4: [], 6: [] };
+  for (const prefix of sortPrefixes(prefixes)) {
+    const next = prefixInterval(prefix);
+    const list = merged[prefix.family];
+    const last = list.at(-1);
+    if (last === undefined || next.first > last.last + 1n) list.push(next);
+    else if (next.last > last.last) list[list.length - 1] = { ...last, last: next.last };
+  }
+  return merged;
+}
+
+/** The fewest prefixes that hold the same addresses, sorted. */
+export function mergePrefixes(prefixes: Iterable<Prefix>): Prefix[] {
+  const merged = mergeIntervals(prefixes);
+  return FAMILIES.flatMap((family) => merged[family].flatMap(prefixesOfInterval));
+}
+
+/** Addresses that are taken out of prefixes. */
 export class Holes {
-  readonly #intervals: Readonly<Record<Family, Interval[]>> = { 4: [], 6: [] };
+  readonly #intervals: Readonly<Record<Family, readonly Interval[]>>;
 
   constructor(prefixes: Iterable<Prefix>) {
-    for (const prefix of sortPrefixes(prefixes)) {
-      const next = prefixInterval(prefix);
-      const list = this.#intervals[prefix.family];
-      const last = list.at(-1);
-      if (last === undefined || next.first > last.last + 1n) list.push(next);
-      else if (next.last > last.last) list[list.length - 1] = { ...last, last: next.last };
-    }
+    this.#intervals = mergeIntervals(prefixes);
   }
 
   /** What is left of a prefix, in the fewest prefixes. O(log holes + what it is cut into). */

@@ -1,6 +1,6 @@
 import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { SYSTEM_GROUPS } from 'sluice-gateway/policy/model.js';
-import type { Instance, Inventory, LambdaFunction, Subnet, Vpc } from '../inventory.js';
+import type { Instance, Inventory, LambdaFunction, Subnet } from '../inventory.js';
 import { type Diagnostic, PolicyError, quote } from '../sources/diagnostics.js';
 import {
   type AddressSelector,

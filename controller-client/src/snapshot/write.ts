@@ -13,6 +13,7 @@ import {
   SNAPSHOT_LIMITS,
 } from 'sluice-gateway/snapshot/format.js';
 import type { z } from 'zod';
+import type { FeedStatus } from '../feeds/keeper.js';
 import type { IdentifiedFunction } from '../groups/identity.js';
 import type { ResolvedGroup } from '../groups/resolve.js';
 import type { Scope } from '../inventory.js';
@@ -26,6 +27,7 @@ export interface SnapshotContent {
   readonly inventory: {
     readonly functions: readonly IdentifiedFunction[];
     readonly scopes: readonly Omit<Scope, 'learntAt'>[];
+    readonly feeds?: readonly FeedStatus[];
   };
   /** Why each group holds its prefixes; it travels in bodies of its own. */
   readonly provenance?: ReadonlyMap<string, readonly StampedMember[]>;
@@ -38,7 +40,7 @@ export interface Written {
   readonly changed: boolean;
 }
 
-const SCOPE_ERROR_LENGTH_MAX = 4_096;
+const ERROR_LENGTH_MAX = 4_096;
 
 function refuse(what: string, count: number, limit: number): void {
   if (count > limit)
@@ -65,7 +67,13 @@ function checked<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
 }
 
 /** What the snapshot says of AWS. */
-export function inventoryBody({ functions, scopes }: SnapshotContent['inventory']): InventoryBody {
+export function inventoryBody({
+  functions,
+  scopes,
+  feeds = [],
+}: SnapshotContent['inventory']): InventoryBody {
+  const cut = <Said extends { readonly error?: string }>(said: Said): Said =>
+    said.error === undefined ? said : { ...said, error: said.error.slice(0, ERROR_LENGTH_MAX) };
   return {
     functions: functions.map((fn) => ({
       ...fn,
@@ -74,9 +82,8 @@ export function inventoryBody({ functions, scopes }: SnapshotContent['inventory'
       prefixes: fn.prefixes.map(printPrefix),
       addresses: fn.addresses.map(printPrefix),
     })),
-    scopes: scopes.map((scope) =>
-      scope.error === undefined ? scope : { ...scope, error: scope.error.slice(0, SCOPE_ERROR_LENGTH_MAX) },
-    ),
+    scopes: scopes.map(cut),
+    ...(feeds.length > 0 && { feeds: feeds.map(cut) }),
   };
 }
 

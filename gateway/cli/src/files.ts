@@ -1,6 +1,13 @@
+import { join } from 'node:path';
+import { FEEDS_FILE, knownFeeds, readKnownFeeds } from 'sluice-controller-client/feeds/keeper.js';
 import { emptyInventory } from 'sluice-controller-client/inventory.js';
 import { inventoryBody } from 'sluice-controller-client/snapshot/write.js';
-import { buildWanted, readKnownInventory, type Wanted } from 'sluice-controller-client/wanted.js';
+import {
+  buildWanted,
+  readKnownInventory,
+  resolveOptions,
+  type Wanted,
+} from 'sluice-controller-client/wanted.js';
 import { type Config, readConfig } from 'sluice-gateway/config/config.js';
 import { interfacesOf } from 'sluice-gateway/gateway.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
@@ -42,11 +49,17 @@ function snapshotOf({ content }: Wanted): Snapshot {
   };
 }
 
+async function knownOptions(config: Config) {
+  const feeds = knownFeeds(await readKnownFeeds(join(config.snapshot.path, FEEDS_FILE)));
+  return { ...resolveOptions(config), feeds };
+}
+
 /** Reads a configuration with its policy, or a policy alone. Throws what their readers throw, with file and line. */
 export async function readFiles({ config: file, policy }: FileOptions): Promise<FromFiles> {
   const config = file === undefined ? undefined : readConfig(file);
   const inventory = config === undefined ? emptyInventory() : await readKnownInventory(config.snapshot.path);
-  const wanted = buildWanted(policy ?? config!.policy.path, inventory);
+  const options = config === undefined ? {} : await knownOptions(config);
+  const wanted = buildWanted(policy ?? config!.policy.path, inventory, options);
   return {
     config,
     wanted,

@@ -5,6 +5,7 @@ import { BITS } from '../net/family.js';
 import { type Prefix, parsePrefix, prefixContains, prefixInterval, printPrefix } from '../net/prefix.js';
 import { type Explanation, explain } from '../policy/explain.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../policy/in-force.js';
+import type { Origin } from '../snapshot/provenance.js';
 import { groupPrefixes, type Snapshot } from '../snapshot/read.js';
 
 /** What `sluice status` shows. */
@@ -30,6 +31,8 @@ export interface GroupAnswer {
   readonly prefixes: readonly string[];
   /** Functions whose addresses the group holds. */
   readonly functions: readonly string[];
+  /** Why it holds each prefix, and since when; only of one group that was asked for by name. */
+  readonly origins?: readonly Origin[];
 }
 
 /** A question that cannot be answered, in words for who asked. */
@@ -166,7 +169,7 @@ export function answerGroups(snapshot: Snapshot, name?: string): GroupAnswer[] {
   return wanted.map(({ name, resolved, parts }) => {
     const texts = new Set(parts.flat().map(printPrefix));
     const functions = snapshot.inventory.functions.filter((one) =>
-      one.prefixes.some((text) => texts.has(text)),
+      [...one.prefixes, ...(one.addresses ?? [])].some((text) => texts.has(text)),
     );
     return { name, resolved, prefixes: [...texts], functions: functions.map(({ arn }) => arn) };
   });

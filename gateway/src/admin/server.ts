@@ -3,11 +3,13 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import type { Prefix } from '../net/prefix.js';
+import { readOrigins } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
 import { printableJson } from '../text.js';
 import {
   answerExplain,
   answerGroups,
+  type GroupAnswer,
   QuestionError,
   questionSchema,
   type RecentFlows,
@@ -19,6 +21,8 @@ export interface AdminSources {
   readonly status: () => Promise<Status>;
   /** The snapshot in force. */
   readonly snapshot: () => Snapshot | undefined;
+  /** Where it was read from: what explains it is read only when somebody asks. */
+  readonly snapshotFolder: string;
   readonly ownAddresses: () => readonly Prefix[];
   readonly recent: RecentFlows;
   readonly now: () => Date;
@@ -41,7 +45,12 @@ function answers(sources: AdminSources): Readonly<Record<string, Answer>> {
     '/status': () => sources.status(),
     '/explain': (query) =>
       answerExplain(inForce(sources), sources.ownAddresses(), questionSchema.parse(query), sources.now()),
-    '/groups': ({ name }) => answerGroups(inForce(sources), name),
+    '/groups': async ({ name }) => {
+      const snapshot = inForce(sources);
+      const groups = answerGroups(snapshot, name);
+      const origins = name && (await readOrigins(sources.snapshotFolder, snapshot, name));
+      return origins ? groups.map((group): GroupAnswer => ({ ...group, origins })) : groups;
+    },
     '/inventory': () => inForce(sources).inventory,
     '/flows': ({ since }) => sources.recent.since(Number(since ?? 0)),
   };

@@ -8,6 +8,7 @@ import { parseListen } from '../metrics/server.js';
 import { readAddress } from '../net/address.js';
 import { RULES_MAX } from '../nft/mark.js';
 import { printable } from '../text.js';
+import { groupsSection, withAbsolutePaths } from './groups.js';
 
 export const CONFIG_LIMITS = {
   fileBytesMax: 1 << 20,
@@ -65,6 +66,7 @@ const configSchema = z.strictObject({
       }),
     })
     .optional(),
+  groups: groupsSection,
   snapshot: z.strictObject({ path }).prefault({ path: '/var/lib/sluice-snapshot' }),
   flows: z
     .strictObject({
@@ -238,6 +240,7 @@ export function parseConfig(text: string, file: string): Config {
     ...config,
     file: resolve(file),
     policy: { path: absolute(config.policy.path) },
+    groups: withAbsolutePaths(config.groups, absolute),
     snapshot: { path: absolute(config.snapshot.path) },
     state: { path: absolute(config.state.path) },
     admin: { socket: absolute(config.admin.socket) },

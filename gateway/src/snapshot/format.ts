@@ -132,6 +132,17 @@ export const inventoryBodySchema = z.strictObject({
       error: z.string().max(4_096).optional(),
     }),
   ),
+  /** The names and feeds that groups speak of. */
+  feeds: z
+    .array(
+      z.strictObject({
+        name: z.string().max(1_024),
+        prefixes: z.int().nonnegative(),
+        refreshedAt: time.optional(),
+        error: z.string().max(4_096).optional(),
+      }),
+    )
+    .optional(),
 });
 
 export type Manifest = z.infer<typeof manifestSchema>;
