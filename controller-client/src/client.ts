@@ -5,8 +5,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
 import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
-import { canonicalJson, MANIFEST_FILE } from 'sluice-gateway/snapshot/format.js';
-import { discover } from './aws/discover.js';
+import { MANIFEST_FILE } from 'sluice-gateway/snapshot/format.js';
+import { AwsFollower } from './aws/follow.js';
 import { FEEDS_FILE, FeedKeeper } from './feeds/keeper.js';
 import type { Inventory } from './inventory.js';
 import { Ledger } from './snapshot/provenance.js';
@@ -19,6 +19,8 @@ import { INVENTORY_FILE, readKnownInventory, resolveOptions, resolveWanted } fro
 const QUIET_MS = 100;
 /** How often policy is read where no notification tells of its change. */
 const POLL_MS = 5_000;
+/** How long after an event what is known of AWS is written to its file. */
+const KEEP_MS = 2_000;
 
 /** Brings wanted state: reads AWS and policy files over and over, and writes a snapshot whenever they say something new. */
 export class ControllerClient {
@@ -32,6 +34,7 @@ export class ControllerClient {
   #isLost = false;
   #feeds: FeedKeeper | undefined;
   #ledger = new Ledger();
+  #keeping: NodeJS.Timeout | undefined;
   #told = '';
   #isFailing = false;
   #building: Promise<void> = Promise.resolve();
@@ -59,7 +62,7 @@ export class ControllerClient {
     });
     await this.#build();
     const watcher = this.#watchPolicy();
-    await Promise.all([this.#pollPolicy(), this.#refreshInventory(), this.#feeds.run()]);
+    await Promise.all([this.#pollPolicy(), this.#followAws(this.#inventory), this.#feeds.run()]);
     watcher?.close();
   }
 
@@ -94,43 +97,44 @@ export class ControllerClient {
     }
   }
 
-  async #refreshInventory(): Promise<void> {
+  async #followAws(known: Inventory): Promise<void> {
     const aws = this.#config.inventory?.aws;
     if (aws === undefined) return;
-    while (!this.#stopping.signal.aborted) {
-      await this.#refreshOnce(aws.accounts);
-      await this.#sleep(aws.refreshSeconds * 1000);
-    }
+    const follower = new AwsFollower(known, aws, {
+      log: this.#log,
+      signal: this.#stopping.signal,
+      learnt: async (how) => {
+        this.#inventory = follower.inventory;
+        if (how === 'full') await this.#keepInventory();
+        else this.#keepInventorySoon();
+        await this.#build();
+      },
+    });
+    this.#inventory = follower.inventory;
+    await follower.run();
+    clearTimeout(this.#keeping);
   }
 
-  async #refreshOnce(accounts: NonNullable<Config['inventory']>['aws']['accounts']): Promise<void> {
-    const { signal } = this.#stopping;
-    try {
-      const known = accounts.map(({ profile, ...account }) => ({
-        ...account,
-        ...(profile !== undefined && { profile }),
-      }));
-      this.#inventory = await discover(known, this.#inventory, { now: () => new Date(), signal });
-      this.#tellScopes(this.#inventory);
-      this.#isLost &&= this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt === undefined);
-      if (this.#isLost) {
-        this.#log.error('nothing is known of AWS and it can not be read in full, what is in force stays');
-        return;
-      }
-      this.#hasAsked = true;
-      await writeWhole(join(this.#config.snapshot.path, INVENTORY_FILE), canonicalJson(this.#inventory));
-    } catch (error) {
-      if (!signal.aborted) this.#log.error('AWS could not be read', { error: error as Error });
+  async #keepInventory(): Promise<void> {
+    clearTimeout(this.#keeping);
+    this.#keeping = undefined;
+    const { scopes = [] } = this.#inventory ?? {};
+    this.#isLost &&= scopes.some(({ refreshedAt }) => refreshedAt === undefined);
+    if (this.#isLost) {
+      this.#log.error('nothing is known of AWS and it can not be read in full, what is in force stays');
+      return;
     }
-    await this.#build();
+    this.#hasAsked = true;
+    await writeWhole(join(this.#config.snapshot.path, INVENTORY_FILE), JSON.stringify(this.#inventory));
   }
 
-  #tellScopes({ scopes }: Inventory): void {
-    for (const { accountId, region, error } of scopes) {
-      if (error === undefined) continue;
-      const fields = { accountId, region, reason: error };
-      this.#log.warn('AWS could not be read in full, what was known stays', fields);
-    }
+  /** The file holds everything: it is written when events pause, and not on the way of one to the gateway. */
+  #keepInventorySoon(): void {
+    this.#keeping ??= setTimeout(() => {
+      this.#keepInventory().catch((error: Error) => {
+        this.#log.error('what is known of AWS could not be kept', { error });
+      });
+    }, KEEP_MS);
   }
 
   #build(): Promise<void> {

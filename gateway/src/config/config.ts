@@ -9,11 +9,11 @@ import { readAddress } from '../net/address.js';
 import { RULES_MAX } from '../nft/mark.js';
 import { printable } from '../text.js';
 import { groupsSection, withAbsolutePaths } from './groups.js';
+import { checkInventory, inventorySection } from './inventory.js';
 
 export const CONFIG_LIMITS = {
   fileBytesMax: 1 << 20,
   interfacesMax: 16,
-  accountsMax: 1_000,
   sinksMax: 8,
 } as const;
 
@@ -47,25 +47,7 @@ const configSchema = z.strictObject({
       .prefault({}),
   }),
   policy: z.strictObject({ path }),
-  inventory: z
-    .strictObject({
-      aws: z.strictObject({
-        accounts: z
-          .array(
-            z.strictObject({
-              id: z.string().regex(/^[0-9]{12}$/, 'an AWS account id has 12 digits: put it in quotes'),
-              regions: z
-                .array(z.string().regex(/^[a-z0-9-]{1,32}$/, 'expected a region such as us-east-1'))
-                .min(1),
-              profile: z.string().min(1).optional(),
-            }),
-          )
-          .min(1)
-          .max(CONFIG_LIMITS.accountsMax),
-        refreshSeconds: z.int().min(1).max(86_400).default(60),
-      }),
-    })
-    .optional(),
+  inventory: inventorySection.optional(),
   groups: groupsSection,
   snapshot: z.strictObject({ path }).prefault({ path: '/var/lib/sluice-snapshot' }),
   flows: z
@@ -170,9 +152,11 @@ function offsetOf(root: Node, issue: z.core.$ZodIssue): number {
   return node.range?.[0] ?? 0;
 }
 
-function checkAcross(config: z.output<typeof configSchema>): { path: string[]; message: string }[] {
+function checkAcross(
+  config: z.output<typeof configSchema>,
+): { path: (string | number)[]; message: string }[] {
   const { lambdaInterfaces, egressInterfaces, snat } = config.gateway;
-  const problems: { path: string[]; message: string }[] = [];
+  const problems: { path: (string | number)[]; message: string }[] = [];
   const both = lambdaInterfaces.find((name) => egressInterfaces.includes(name));
   if (both !== undefined) {
     problems.push({
@@ -187,16 +171,7 @@ function checkAcross(config: z.output<typeof configSchema>): { path: string[]; m
       message: `"${stranger}" is not among the egress interfaces ${egressInterfaces.join(', ')}`,
     });
   }
-  const scopes = config.inventory?.aws.accounts.flatMap(({ id, regions }) =>
-    regions.map((region) => `${id} ${region}`),
-  );
-  const twice = scopes?.find((scope, index) => scopes.indexOf(scope) !== index);
-  if (twice !== undefined) {
-    problems.push({
-      path: ['inventory', 'aws', 'accounts'],
-      message: `account and region ${twice} are given twice`,
-    });
-  }
+  if (config.inventory !== undefined) problems.push(...checkInventory(config.inventory));
   const sinks = sinksProblem(config.flows.sinks);
   if (sinks !== undefined) problems.push({ path: ['flows', 'sinks'], message: sinks });
   try {

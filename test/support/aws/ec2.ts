@@ -1,12 +1,27 @@
-import { DescribeNetworkInterfaces$, DescribeSubnets$, DescribeVpcs$ } from '@aws-sdk/client-ec2';
+import {
+  DescribeInstances$,
+  DescribeManagedPrefixLists$,
+  DescribeNetworkInterfaces$,
+  DescribeSubnets$,
+  DescribeVpcs$,
+  GetManagedPrefixListEntries$,
+} from '@aws-sdk/client-ec2';
 import { invalid, ServiceError } from './errors.js';
-import { FIRST, pageOf, readMarker } from './pages.js';
+import { FIRST, type Position, pageOf, readMarker } from './pages.js';
 import type { Input, OperationSchema } from './schema.js';
 import type { Call, Handler } from './server.js';
-import type { CidrState, InterfaceState, Operation, SubnetState, VpcState } from './state.js';
+import type {
+  CidrState,
+  InstanceState,
+  InterfaceState,
+  Operation,
+  PrefixListState,
+  SubnetState,
+  VpcState,
+} from './state.js';
 
-const MAX_RESULTS_MIN = 5;
-const MAX_RESULTS_MAX = 1000;
+const MAX_RESULTS = [5, 1000] as const;
+const PREFIX_LIST_MAX_RESULTS = [1, 100] as const;
 
 /** How one kind of resource is listed: what a filter sees of it, and how it reads in an answer. */
 interface Resource<T extends { readonly id: string }> {
@@ -17,6 +32,8 @@ interface Resource<T extends { readonly id: string }> {
   readonly idsMember: string;
   readonly idName: string;
   readonly outputMember: string;
+  /** Bounds of MaxResults; 5 to 1000 when absent. */
+  readonly maxResults?: readonly [number, number];
   readonly filters: Readonly<Record<string, (item: T, call: Call) => readonly string[]>>;
   readonly print: (item: T, call: Call) => object;
 }
@@ -138,6 +155,87 @@ const INTERFACES: Resource<InterfaceState> = {
   }),
 };
 
+const INSTANCES: Resource<InstanceState> = {
+  operation: 'ec2:DescribeInstances',
+  schema: DescribeInstances$,
+  all: (call) => call.known.instances ?? [],
+  idsMember: 'InstanceIds',
+  idName: 'instance ID',
+  outputMember: 'Reservations',
+  filters: {
+    'instance-id': (instance) => [instance.id],
+    'instance-state-name': (instance) => [instance.state ?? 'running'],
+    'subnet-id': (instance) => [instance.subnetId],
+    'vpc-id': (instance) => [instance.vpcId],
+  },
+  print: (instance, call) => ({
+    ReservationId: instance.id.replace(/^i-/, 'r-'),
+    OwnerId: call.accountId,
+    Instances: [
+      {
+        InstanceId: instance.id,
+        InstanceType: 't4g.micro',
+        State: { Name: instance.state ?? 'running' },
+        SubnetId: instance.subnetId,
+        VpcId: instance.vpcId,
+        ...(instance.addresses4?.[0] === undefined ? {} : { PrivateIpAddress: instance.addresses4[0] }),
+        NetworkInterfaces: [
+          {
+            NetworkInterfaceId: instance.id.replace(/^i-/, 'eni-'),
+            SubnetId: instance.subnetId,
+            PrivateIpAddresses: (instance.addresses4 ?? []).map((address) => ({ PrivateIpAddress: address })),
+            Ipv6Addresses: (instance.addresses6 ?? []).map((address) => ({ Ipv6Address: address })),
+          },
+        ],
+        Tags: tagSet(instance.tags),
+      },
+    ],
+  }),
+};
+
+const PREFIX_LISTS: Resource<PrefixListState> = {
+  operation: 'ec2:DescribeManagedPrefixLists',
+  schema: DescribeManagedPrefixLists$,
+  all: (call) => call.known.prefixLists ?? [],
+  idsMember: 'PrefixListIds',
+  idName: 'prefixList ID',
+  outputMember: 'PrefixLists',
+  maxResults: PREFIX_LIST_MAX_RESULTS,
+  filters: { 'prefix-list-name': (list) => [list.name] },
+  print: (list, call) => ({
+    PrefixListId: list.id,
+    PrefixListArn: `arn:aws:ec2:${call.region}:${call.accountId}:prefix-list/${list.id}`,
+    PrefixListName: list.name,
+    AddressFamily: list.cidrs[0]?.includes(':') === true ? 'IPv6' : 'IPv4',
+    State: 'create-complete',
+    MaxEntries: 60,
+    Version: 1,
+    OwnerId: call.accountId,
+    Tags: tagSet(list.tags),
+  }),
+};
+
+function getEntries(call: Call): object {
+  const { PrefixListId, MaxResults = PREFIX_LIST_MAX_RESULTS[1] } = call.input as {
+    PrefixListId: string;
+    MaxResults?: number;
+  };
+  const [list] = chosen(PREFIX_LISTS, call, [PrefixListId]);
+  const itemsMax = Math.min(MaxResults, call.ec2PageItemsMax);
+  const page = pageOf(
+    'ec2:GetManagedPrefixListEntries',
+    list!.cidrs,
+    (cidr) => cidr,
+    call.position,
+    itemsMax,
+    call.fault,
+  );
+  return {
+    Entries: page.items.map((Cidr) => ({ Cidr })),
+    ...(page.marker === undefined ? {} : { NextToken: page.marker }),
+  };
+}
+
 /** Filter values may hold `*` and `?`, and a backslash before one that is meant literally. */
 function globOf(value: string): RegExp {
   const source = value.replace(/\\([*?\\])|[*?]|[.+^${}()|[\]\\]/g, (match, escaped: string | undefined) => {
@@ -201,11 +299,12 @@ function describe<T extends { readonly id: string }>(resource: Resource<T>, call
       `The parameter ${member} cannot be used with the parameter maxResults`,
     );
   }
-  if (MaxResults !== undefined && (MaxResults < MAX_RESULTS_MIN || MaxResults > MAX_RESULTS_MAX)) {
+  const [lowest, highest] = resource.maxResults ?? MAX_RESULTS;
+  if (MaxResults !== undefined && (MaxResults < lowest || MaxResults > highest)) {
     throw invalid(
       'InvalidParameterValue',
       `Value ( ${MaxResults} ) for parameter maxResults is invalid. ` +
-        `Expecting a value from ${MAX_RESULTS_MIN} to ${MAX_RESULTS_MAX}.`,
+        `Expecting a value from ${lowest} to ${highest}.`,
     );
   }
   const found = chosen(resource, call, ids).filter((item) =>
@@ -220,19 +319,35 @@ function describe<T extends { readonly id: string }>(resource: Resource<T>, call
   };
 }
 
+function positionOf(operation: Operation): (input: Input) => Position {
+  return (input) => {
+    const { NextToken } = input as { NextToken?: string };
+    if (NextToken === undefined) return FIRST;
+    const at = readMarker(operation, NextToken);
+    if (at === undefined) throw invalid('InvalidNextToken', 'The specified NextToken is not valid.');
+    return at;
+  };
+}
+
 function handlerOf<T extends { readonly id: string }>(resource: Resource<T>): Handler {
   return {
     operation: resource.operation,
     schema: resource.schema as OperationSchema,
-    positionOf: (input: Input) => {
-      const { NextToken } = input as { NextToken?: string };
-      if (NextToken === undefined) return FIRST;
-      const at = readMarker(resource.operation, NextToken);
-      if (at === undefined) throw invalid('InvalidNextToken', 'The specified NextToken is not valid.');
-      return at;
-    },
+    positionOf: positionOf(resource.operation),
     answer: (call) => describe(resource, call),
   };
 }
 
-export const EC2: readonly Handler[] = [handlerOf(SUBNETS), handlerOf(VPCS), handlerOf(INTERFACES)];
+export const EC2: readonly Handler[] = [
+  handlerOf(SUBNETS),
+  handlerOf(VPCS),
+  handlerOf(INTERFACES),
+  handlerOf(INSTANCES),
+  handlerOf(PREFIX_LISTS),
+  {
+    operation: 'ec2:GetManagedPrefixListEntries',
+    schema: GetManagedPrefixListEntries$ as unknown as OperationSchema,
+    positionOf: positionOf('ec2:GetManagedPrefixListEntries'),
+    answer: getEntries,
+  },
+];

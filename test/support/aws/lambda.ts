@@ -1,4 +1,9 @@
-import { GetFunctionConfiguration$, ListFunctions$, ListTags$ } from '@aws-sdk/client-lambda';
+import {
+  GetFunctionConfiguration$,
+  ListFunctions$,
+  ListTags$,
+  ListVersionsByFunction$,
+} from '@aws-sdk/client-lambda';
 import { invalid, ServiceError } from './errors.js';
 import { FIRST, type Page, type Position, pageOf, readMarker } from './pages.js';
 import type { OperationSchema } from './schema.js';
@@ -10,7 +15,7 @@ const LIST_ITEMS_MAX = 50;
 const MAX_ITEMS_MAX = 10_000;
 const ARN = /^arn:aws:lambda:([a-z0-9-]+):([0-9]{12}):function:([A-Za-z0-9_-]+)(?::[A-Za-z0-9$_-]+)?$/;
 
-function arnOf(call: Call, name: string): string {
+export function functionArn(call: Call, name: string): string {
   return `arn:aws:lambda:${call.region}:${call.accountId}:function:${name}`;
 }
 
@@ -26,11 +31,11 @@ function vpcConfigOf(call: Call, state: FunctionState): object | undefined {
   };
 }
 
-function configurationOf(call: Call, state: FunctionState): object {
+function configurationOf(call: Call, state: FunctionState, version = '$LATEST'): object {
   const vpcConfig = vpcConfigOf(call, state);
   return {
     FunctionName: state.name,
-    FunctionArn: arnOf(call, state.name),
+    FunctionArn: functionArn(call, state.name) + (version === '$LATEST' ? '' : `:${version}`),
     Runtime: 'nodejs22.x',
     Role: `arn:aws:iam::${call.accountId}:role/${state.name}`,
     Handler: 'index.handler',
@@ -39,7 +44,7 @@ function configurationOf(call: Call, state: FunctionState): object {
     Timeout: 3,
     MemorySize: 128,
     LastModified: '2026-01-02T03:04:05.000+0000',
-    Version: '$LATEST',
+    Version: version,
     PackageType: 'Zip',
     Architectures: ['arm64'],
     ...(vpcConfig === undefined ? {} : { VpcConfig: vpcConfig }),
@@ -53,8 +58,33 @@ function position(marker: string | undefined): Position {
   return at;
 }
 
+interface Version {
+  readonly state: FunctionState;
+  readonly version: string;
+}
+
+/** $LATEST, and the published versions, each with the subnets that it was published with. */
+function versionsOf(state: FunctionState): Version[] {
+  const published = Object.entries(state.versions ?? {}).map(([version, other]) => {
+    const { vpcId: _, ...rest } = state;
+    return { state: { ...rest, ...other }, version };
+  });
+  return [{ state, version: '$LATEST' }, ...published];
+}
+
+function listVersions(call: Call): object {
+  const { FunctionName } = call.input as { FunctionName: string };
+  const name = FunctionName.startsWith('arn:') ? nameOf(call, FunctionName) : FunctionName;
+  return {
+    Versions: versionsOf(find(call, name)).map(({ state, version }) => configurationOf(call, state, version)),
+  };
+}
+
 function listFunctions(call: Call): object {
-  const { MaxItems = LIST_ITEMS_MAX } = call.input as { MaxItems?: number };
+  const { MaxItems = LIST_ITEMS_MAX, FunctionVersion } = call.input as {
+    MaxItems?: number;
+    FunctionVersion?: string;
+  };
   if (MaxItems < 1 || MaxItems > MAX_ITEMS_MAX) {
     const [word, bound] = MaxItems < 1 ? ['greater', 1] : ['less', MAX_ITEMS_MAX];
     throw invalid(
@@ -64,16 +94,17 @@ function listFunctions(call: Call): object {
     );
   }
   const itemsMax = Math.min(MaxItems, LIST_ITEMS_MAX);
-  const page: Page<FunctionState> = pageOf(
+  const latest = (state: FunctionState): Version[] => [{ state, version: '$LATEST' }];
+  const page: Page<Version> = pageOf(
     'lambda:ListFunctions',
-    call.known.functions ?? [],
-    ({ name }) => name,
+    (call.known.functions ?? []).flatMap(FunctionVersion === 'ALL' ? versionsOf : latest),
+    ({ state, version }) => (version === '$LATEST' ? state.name : `${state.name}:${version}`),
     call.position,
     itemsMax,
     call.fault,
   );
   return {
-    Functions: page.items.map((state) => configurationOf(call, state)),
+    Functions: page.items.map(({ state, version }) => configurationOf(call, state, version)),
     ...(page.marker === undefined ? {} : { NextMarker: page.marker }),
   };
 }
@@ -81,7 +112,11 @@ function listFunctions(call: Call): object {
 function find(call: Call, name: string): FunctionState {
   const state = call.known.functions?.find((candidate) => candidate.name === name);
   if (state === undefined) {
-    throw new ServiceError('ResourceNotFoundException', 404, `Function not found: ${arnOf(call, name)}`);
+    throw new ServiceError(
+      'ResourceNotFoundException',
+      404,
+      `Function not found: ${functionArn(call, name)}`,
+    );
   }
   return state;
 }
@@ -127,5 +162,11 @@ export const LAMBDA: readonly Handler[] = [
     schema: GetFunctionConfiguration$ as unknown as OperationSchema,
     positionOf: FIRST_ONLY,
     answer: getFunctionConfiguration,
+  },
+  {
+    operation: 'lambda:ListVersionsByFunction',
+    schema: ListVersionsByFunction$ as unknown as OperationSchema,
+    positionOf: FIRST_ONLY,
+    answer: listVersions,
   },
 ];

@@ -9,7 +9,12 @@ export type OperationSchema = readonly [9, string, string, unknown, unknown, unk
 type SchemaRef = Parameters<typeof NormalizedSchema.of>[0];
 export type Input = Readonly<Record<string, unknown>>;
 
-const EC2_NAMESPACE = 'http://ec2.amazonaws.com/doc/2016-11-15/';
+/** How a service that speaks XML wraps its answers: EC2 as it is, others as a result beside the request's id. */
+export interface XmlStyle {
+  readonly version: string;
+  readonly namespace: string;
+  readonly wrapped?: boolean;
+}
 
 const inputOf = (operation: OperationSchema) => NormalizedSchema.of(operation[4] as SchemaRef);
 const outputOf = (operation: OperationSchema) => NormalizedSchema.of(operation[5] as SchemaRef);
@@ -139,25 +144,46 @@ export function decodeRest(operation: OperationSchema, url: URL): Input | undefi
   return input;
 }
 
-/** The body of an ec2Query answer: the schema's XML, with the root and the request id that EC2 gives it. */
-export function encodeXml(operation: OperationSchema, output: object, requestId: string): string {
+/** The body of an answer in XML: the schema's, with the root and the request id that its service gives it. */
+export function encodeXml(
+  operation: OperationSchema,
+  output: object,
+  requestId: string,
+  { namespace, wrapped = false }: XmlStyle,
+): string {
   const serializer = new XmlShapeSerializer({
-    xmlNamespace: EC2_NAMESPACE,
-    serviceNamespace: 'com.amazonaws.ec2',
+    xmlNamespace: namespace,
+    serviceNamespace: operation[1],
     timestampFormat: { useTrait: true, default: 5 },
   });
   serializer.write(outputOf(operation), checkedMembers(outputOf(operation), output));
   const body = String(serializer.flush())
     .replace(/^<[^>]*>/, '')
     .replace(/<[^<]*>$/, '');
-  const root = `${operation[2]}Response`;
-  return (
-    `<?xml version="1.0" encoding="UTF-8"?>\n<${root} xmlns="${EC2_NAMESPACE}">` +
-    `<requestId>${requestId}</requestId>${body}</${root}>`
-  );
+  const name = operation[2];
+  const inner = wrapped
+    ? `<${name}Result>${body}</${name}Result><ResponseMetadata><RequestId>${requestId}</RequestId></ResponseMetadata>`
+    : `<requestId>${requestId}</requestId>${body}`;
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<${name}Response xmlns="${namespace}">${inner}</${name}Response>`;
 }
 
-/** The body of a restJson answer. */
+/** Reads the body of a JSON request; throws a ServiceError for members that the schema does not have, or misses. */
+export function decodeJson(operation: OperationSchema, body: string): Input {
+  const input = JSON.parse(body) as Input;
+  const schema = inputOf(operation);
+  try {
+    checkedMembers(schema, input);
+  } catch (error) {
+    throw invalid('SerializationException', (error as Error).message);
+  }
+  for (const name of requiredOf(schema)) {
+    if (input[name] === undefined)
+      throw invalid('MissingParameter', `The request must contain the parameter ${name}`);
+  }
+  return input;
+}
+
+/** The body of an answer in JSON. */
 export function encodeJson(operation: OperationSchema, output: object): string | Uint8Array {
   const serializer = new JsonCodec2({
     timestampFormat: { useTrait: true, default: 7 },
@@ -176,8 +202,7 @@ function checkedMembers<T>(schema: NormalizedSchema, value: T): T {
     const members = new Map(schema.structIterator());
     for (const [name, member] of Object.entries(value as object)) {
       const known = members.get(name);
-      if (known === undefined)
-        throw new TypeError(`Cannot encode answer: ${schema.getName()} has no ${name}`);
+      if (known === undefined) throw new TypeError(`Cannot exchange ${schema.getName()}: it has no ${name}`);
       checkedMembers(known, member);
     }
   } else if (schema.isListSchema()) {

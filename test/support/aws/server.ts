@@ -1,26 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { EC2 } from './ec2.js';
-import { invalid, ServiceError } from './errors.js';
-import { LAMBDA } from './lambda.js';
+import { ServiceError } from './errors.js';
 import type { Position } from './pages.js';
-import {
-  decodeQuery,
-  decodeRest,
-  encodeJson,
-  encodeXml,
-  httpOf,
-  type Input,
-  type OperationSchema,
-} from './schema.js';
-import type { Fault, FaultKind, Operation, RegionState, State } from './state.js';
+import { type Answer, errorOf, PROTOCOLS, type Service, serviceError } from './protocols.js';
+import type { Input, OperationSchema } from './schema.js';
+import { Queue } from './sqs.js';
+import type { Fault, FaultKind, Operation, RateState, RegionState, RoleState, State } from './state.js';
 
-const EC2_VERSION = '2016-11-15';
 const CALLS_KEPT_MAX = 100_000;
-const CREDENTIAL = /Credential=([^/,\s]+)\/[0-9]{8}\/([a-z0-9-]+)\/(lambda|ec2)\/aws4_request/;
-
-type Service = 'lambda' | 'ec2';
+const CREDENTIAL =
+  /Credential=([^/,\s]+)\/[0-9]{8}\/([a-z0-9-]+)\/(lambda|ec2|tagging|sqs|sts)\/aws4_request/;
 
 /** One request as a handler sees it. */
 export interface Call {
@@ -32,13 +22,18 @@ export interface Call {
   readonly known: RegionState;
   readonly fault: FaultKind | undefined;
   readonly ec2PageItemsMax: number;
+  /** The queue of a URL, if the caller's account has it. */
+  readonly queueOf: (url: string) => Queue | undefined;
+  readonly roleOf: (accountId: string, name: string) => RoleState | undefined;
+  /** Makes keys for a role of an account; gives their id. */
+  readonly openSession: (accountId: string, role: RoleState) => string;
 }
 
 export interface Handler {
   readonly operation: Operation;
   readonly schema: OperationSchema;
   readonly positionOf: (input: Input) => Position;
-  readonly answer: (call: Call) => object;
+  readonly answer: (call: Call) => object | Promise<object>;
 }
 
 /** One answered request: `outcome` is `ok`, `cut`, or the error's code. */
@@ -72,16 +67,16 @@ export interface AwsEndpoint {
   close(): Promise<void>;
 }
 
-interface Caller {
-  readonly service: Service;
+/** Whose keys signed. */
+interface Owner {
   readonly accountId: string;
-  readonly region: string;
+  /** Absent: everything. */
+  readonly allow?: readonly Operation[] | undefined;
 }
 
-interface Answer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string | Uint8Array;
+interface Caller extends Owner {
+  readonly service: Service;
+  readonly region: string;
 }
 
 /** Whose fault a call meets, with how often it still strikes. */
@@ -111,83 +106,17 @@ class Faults {
   }
 }
 
-const escapeXml = (text: string) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+/** Token buckets, one for each service, account and region. */
+class Rates {
+  readonly #fullAtMs = new Map<string, number>();
 
-function errorAnswer(service: Service, error: ServiceError, requestId: string): Answer {
-  if (service === 'lambda') {
-    const reason = error.status === 429 ? { Reason: 'CallerRateLimitExceeded' } : {};
-    return {
-      status: error.status,
-      headers: {
-        'content-type': 'application/json',
-        'x-amzn-requestid': requestId,
-        'x-amzn-errortype': error.code,
-      },
-      body: JSON.stringify({
-        Type: error.status < 500 ? 'User' : 'Service',
-        message: error.message,
-        Message: error.message,
-        ...reason,
-      }),
-    };
-  }
-  return {
-    status: error.status,
-    headers: { 'content-type': 'text/xml;charset=UTF-8', 'x-amzn-requestid': requestId },
-    body:
-      `<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>${error.code}</Code>` +
-      `<Message>${escapeXml(error.message)}</Message></Error></Errors>` +
-      `<RequestID>${requestId}</RequestID></Response>`,
-  };
-}
-
-function okAnswer(service: Service, handler: Handler, output: object, requestId: string): Answer {
-  const headers = { 'x-amzn-requestid': requestId };
-  return service === 'lambda'
-    ? {
-        status: httpOf(handler.schema)[2],
-        headers: { ...headers, 'content-type': 'application/json' },
-        body: encodeJson(handler.schema, output),
-      }
-    : {
-        status: 200,
-        headers: { ...headers, 'content-type': 'text/xml;charset=UTF-8' },
-        body: encodeXml(handler.schema, output, requestId),
-      };
-}
-
-/** The error that a fault answers with; undefined for the faults that spoil an answer. */
-function errorOf(
-  fault: FaultKind | undefined,
-  handler: Handler,
-  accountId: string,
-): ServiceError | undefined {
-  const lambda = handler.operation.startsWith('lambda:');
-  switch (fault) {
-    case 'throttle':
-      return lambda
-        ? new ServiceError('TooManyRequestsException', 429, 'Rate exceeded')
-        : new ServiceError('RequestLimitExceeded', 503, 'Request limit exceeded.');
-    case 'deny': {
-      const user = `arn:aws:iam::${accountId}:user/test`;
-      return lambda
-        ? new ServiceError(
-            'AccessDeniedException',
-            403,
-            `User: ${user} is not authorized to perform: ${handler.operation} on resource: *`,
-          )
-        : new ServiceError('UnauthorizedOperation', 403, 'You are not authorized to perform this operation.');
-    }
-    case 'fail':
-      return lambda
-        ? new ServiceError('ServiceException', 500, 'An error occurred and the request cannot be processed.')
-        : new ServiceError('InternalError', 500, 'An internal error has occurred');
-    case 'cut':
-    case 'badMarker':
-    case 'loop':
-    case 'empty':
-    case undefined:
-      return undefined;
+  /** Whether the rate permits one more call now. */
+  take(key: string, { perSecond, burst }: RateState): boolean {
+    const nowMs = performance.now();
+    const fullAtMs = Math.max(nowMs, this.#fullAtMs.get(key) ?? 0) + 1000 / perSecond;
+    if (fullAtMs - nowMs > (1000 * burst) / perSecond) return false;
+    this.#fullAtMs.set(key, fullAtMs);
+    return true;
   }
 }
 
@@ -197,34 +126,13 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-function route(service: Service, url: URL, body: string): { handler: Handler; input: Input } {
-  if (service === 'lambda') {
-    for (const handler of LAMBDA) {
-      const input = decodeRest(handler.schema, url);
-      if (input !== undefined) return { handler, input };
-    }
-    throw new ServiceError('UnknownOperationException', 404, `Cannot answer ${url.pathname}`);
-  }
-  const { Action, Version, ...parameters } = Object.fromEntries(new URLSearchParams(body));
-  if (Action === undefined) throw invalid('MissingAction', 'The request must contain the parameter Action');
-  const handler = EC2.find(({ schema }) => schema[2] === Action);
-  if (handler === undefined || Version !== EC2_VERSION) {
-    throw invalid('InvalidAction', `The action ${Action} is not valid for version ${Version}`);
-  }
-  return { handler, input: decodeQuery(handler.schema, Object.entries(parameters)) };
-}
-
-function callerOf(request: IncomingMessage, state: State): Caller {
-  const match = CREDENTIAL.exec(request.headers.authorization ?? '');
-  const [, accessKeyId = '', region = '', service = 'lambda'] = match ?? [];
-  const account = state.accounts.find(({ accessKeyIds }) => accessKeyIds.includes(accessKeyId));
-  return { service: service as Service, accountId: account?.id ?? '', region };
-}
-
 class Endpoint {
   readonly faults = new Faults();
   calls: LoggedCall[] = [];
   readonly #ec2PageItemsMax: number;
+  readonly #rates = new Rates();
+  readonly #queues = new Map<string, Queue>();
+  readonly #sessions = new Map<string, Owner>();
   #state: State;
 
   constructor(options: EndpointOptions) {
@@ -233,6 +141,7 @@ class Endpoint {
     this.setState(options.state);
   }
 
+  /** Queues keep their messages. */
   setState(state: State): void {
     this.#state = state;
     this.faults.clear();
@@ -241,71 +150,88 @@ class Endpoint {
 
   async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await bodyOf(request);
-    const caller = callerOf(request, this.#state);
+    const caller = this.#callerOf(request);
+    const protocol = PROTOCOLS[caller.service];
     const requestId = randomUUID();
     let answer: Answer;
     let cut = false;
     try {
-      const { handler, input } = this.#admit(caller, new URL(request.url!, 'http://endpoint'), body);
+      if (caller.accountId === '') throw serviceError(caller.service, 'stranger');
+      const target = String(request.headers['x-amz-target'] ?? '');
+      const url = new URL(request.url!, 'http://endpoint');
+      const { handler, input } = protocol.route({ url, target, body });
       const position = handler.positionOf(input);
       const fault = this.faults.take(handler.operation, position.page, caller);
       cut = fault === 'cut';
-      const outcome = this.#outcome(caller, handler, input, position, fault);
+      const outcome = await this.#outcome(caller, handler, input, position, fault);
       answer =
         outcome instanceof ServiceError
-          ? errorAnswer(caller.service, outcome, requestId)
-          : okAnswer(caller.service, handler, outcome, requestId);
+          ? protocol.error(outcome, requestId)
+          : protocol.ok(handler, outcome, requestId);
       const word = outcome instanceof ServiceError ? outcome.code : cut ? 'cut' : 'ok';
       this.#log({ operation: handler.operation, page: position.page, outcome: word, ...caller });
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      answer = errorAnswer(caller.service, error, requestId);
+      answer = protocol.error(error, requestId);
     }
     send(response, answer, cut);
   }
 
-  #admit(caller: Caller, url: URL, body: string): { handler: Handler; input: Input } {
-    if (caller.accountId === '') {
-      throw caller.service === 'lambda'
-        ? new ServiceError(
-            'UnrecognizedClientException',
-            403,
-            'The security token included in the request is invalid.',
-          )
-        : new ServiceError(
-            'AuthFailure',
-            401,
-            'AWS was not able to validate the provided access credentials',
-          );
-    }
-    return route(caller.service, url, body);
+  #callerOf(request: IncomingMessage): Caller {
+    const match = CREDENTIAL.exec(request.headers.authorization ?? '');
+    const [, accessKeyId = '', region = '', service = 'lambda'] = match ?? [];
+    const account = this.#state.accounts.find(({ accessKeyIds }) => accessKeyIds.includes(accessKeyId));
+    const owner =
+      account === undefined ? this.#sessions.get(accessKeyId) : { ...account, accountId: account.id };
+    return { service: service as Service, accountId: owner?.accountId ?? '', region, allow: owner?.allow };
   }
 
-  #outcome(
-    { accountId, region }: Caller,
+  async #outcome(
+    { accountId, region, service, allow }: Caller,
     handler: Handler,
     input: Input,
     position: Position,
     fault: FaultKind | undefined,
-  ): object | ServiceError {
-    const error = errorOf(fault, handler, accountId);
+  ): Promise<object | ServiceError> {
+    const { operation } = handler;
+    const [api] = operation.split(':') as [keyof NonNullable<State['rates']>];
+    const rate = this.#state.rates?.[api];
+    if (rate !== undefined && !this.#rates.take(`${api} ${accountId} ${region}`, rate))
+      return serviceError(service, 'throttle');
+    if (allow?.includes(operation) === false) return serviceError(service, 'deny', accountId, operation);
+    const error = errorOf(fault, service, accountId, operation);
     if (error !== undefined) return error;
-    const known = this.#state.accounts.find(({ id }) => id === accountId)?.regions[region] ?? {};
+    const known = this.#account(accountId)?.regions[region] ?? {};
     const call: Call = {
-      accountId,
-      region,
-      input,
-      position,
-      known,
-      fault,
-      ec2PageItemsMax: this.#ec2PageItemsMax,
+      ...{ accountId, region, input, position, known, fault, ec2PageItemsMax: this.#ec2PageItemsMax },
+      queueOf: (url) => this.#queueOf(accountId, region, url),
+      roleOf: (id, name) => this.#account(id)?.roles?.find((role) => role.name === name),
+      openSession: (id, { allow }) => {
+        const accessKeyId = `ASIA${randomUUID().replaceAll('-', '').slice(0, 16).toUpperCase()}`;
+        this.#sessions.set(accessKeyId, { accountId: id, allow });
+        return accessKeyId;
+      },
     };
     try {
-      return handler.answer(call);
+      return await handler.answer(call);
     } catch (caught) {
       if (caught instanceof ServiceError) return caught;
       throw caught;
     }
+  }
+
+  #account(accountId: string) {
+    return this.#state.accounts.find(({ id }) => id === accountId);
+  }
+
+  #queueOf(accountId: string, region: string, url: string): Queue | undefined {
+    const [name, owner] = url.split('/').reverse();
+    const known = this.#account(accountId)?.regions[region]?.queues?.find((queue) => queue.name === name);
+    if (known === undefined || owner !== accountId) return undefined;
+    const key = `${accountId} ${region} ${name}`;
+    const queue = this.#queues.get(key) ?? new Queue(known.visibilityMs);
+    this.#queues.set(key, queue);
+    return queue;
   }
 
   #log({ operation, accountId, region, page, outcome }: LoggedCall): void {
@@ -325,7 +251,7 @@ function send(response: ServerResponse, answer: Answer, cut: boolean): void {
 }
 
 /**
- * Starts an HTTP server that answers the SDK's Lambda and EC2 clients from plain state. Who calls is told by
+ * Starts an HTTP server that answers the SDK's clients of Lambda, EC2, tagging, SQS and STS from plain state. Who calls is told by
  * the access key id of the signature, which is not verified. Requests and answers go by the Smithy schemas
  * that the clients export.
  */
