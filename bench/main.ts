@@ -4,15 +4,16 @@ import { apply } from './apply/apply.js';
 import { churn } from './churn/churn.js';
 import { datapath } from './datapath/datapath.js';
 import type { Bench, BenchOptions } from './harness.js';
+import { inventory } from './inventory/inventory.js';
 import { lpm } from './lpm/lpm.js';
 import { memory } from './memory/memory.js';
 import { ConsoleReport } from './report.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { apply, churn, datapath, lpm, memory };
+const BENCHES: Readonly<Record<string, Bench>> = { apply, churn, datapath, inventory, lpm, memory };
 
 const usage = () =>
   ['Usage: npm run bench -- NAME [--size N] [--json FILE]', '']
-    .concat(Object.entries(BENCHES).map(([name, { question }]) => `  ${name.padEnd(8)} ${question}`))
+    .concat(Object.entries(BENCHES).map(([name, { question }]) => `  ${name.padEnd(9)} ${question}`))
     .join('\n');
 
 interface Wanted {

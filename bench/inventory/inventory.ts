@@ -1,0 +1,185 @@
+import { type ChildProcess, fork, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
+import type { Manifest } from 'sluice-gateway/snapshot/format.js';
+import { type Bench, type Report, spreadOf } from '../harness.js';
+import {
+  ACCOUNTS,
+  accountId,
+  cidrOf,
+  FUNCTIONS,
+  functionOf,
+  keyOf,
+  type Probe,
+  policy,
+  QUEUE,
+  REGION,
+  SUBNETS,
+} from './cloud.js';
+
+const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
+const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
+const EVENTS = 50;
+/** Between two events: some fall upon a full refresh, which comes every minute. */
+const PAUSE_MS = 250;
+const WAIT_MS_MAX = 60_000;
+const MIB = 1 << 20;
+
+const CONFIG = (
+  queueUrl: string,
+) => `gateway: { name: bench, lambdaInterfaces: [lam0], egressInterfaces: [wan0] }
+policy: { path: policy.yaml }
+snapshot: { path: snapshot/ }
+inventory:
+  aws:
+    events: { queueUrl: "${queueUrl}", region: ${REGION}, profile: a0 }
+    accounts:
+${Array.from({ length: ACCOUNTS }, (_, a) => `      - { id: "${accountId(a)}", regions: [${REGION}], profile: a${a} }`).join('\n')}
+`;
+
+const CREDENTIALS = Array.from(
+  { length: ACCOUNTS },
+  (_, account) => `[a${account}]\naws_access_key_id = ${keyOf(account)}\naws_secret_access_key = x\n`,
+).join('');
+
+/** A folder with everything that a client reads, and the snapshot that it writes. */
+class Site {
+  readonly folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'));
+
+  constructor(queueUrl: string) {
+    mkdirSync(join(this.folder, 'snapshot'));
+    writeFileSync(join(this.folder, 'sluice.yaml'), CONFIG(queueUrl));
+    writeFileSync(join(this.folder, 'policy.yaml'), policy());
+    writeFileSync(join(this.folder, 'credentials'), CREDENTIALS);
+    writeFileSync(join(this.folder, 'config'), '');
+  }
+
+  get environment(): NodeJS.ProcessEnv {
+    return {
+      PATH: process.env.PATH,
+      AWS_SHARED_CREDENTIALS_FILE: join(this.folder, 'credentials'),
+      AWS_CONFIG_FILE: join(this.folder, 'config'),
+      AWS_EC2_METADATA_DISABLED: 'true',
+    };
+  }
+
+  /** Resolves when the snapshot's manifest is as wanted. */
+  async until(isWanted: (manifest: Manifest) => boolean): Promise<void> {
+    const path = join(this.folder, 'snapshot', 'manifest.json');
+    const holds = () => existsSync(path) && isWanted(JSON.parse(readFileSync(path, 'utf8')) as Manifest);
+    if (holds()) return;
+    const watcher = watch(join(this.folder, 'snapshot'));
+    const timer = setTimeout(
+      () => watcher.emit('error', new Error('Cannot measure: no snapshot as wanted')),
+      WAIT_MS_MAX,
+    );
+    try {
+      do await once(watcher, 'change');
+      while (!holds());
+    } finally {
+      clearTimeout(timer);
+      watcher.close();
+    }
+  }
+
+  /** The prefixes of a group in the snapshot. */
+  prefixesOf({ groups }: Manifest, name: string): string[] {
+    const { bodies } = groups.find((group) => group.name === name)!;
+    return bodies.flatMap((digest) => {
+      const body = readFileSync(join(this.folder, 'snapshot', 'bodies', digest), 'utf8');
+      return (JSON.parse(body) as { prefixes: string[] }).prefixes;
+    });
+  }
+}
+
+/** Memory of a process: the most it ever had. */
+function peakBytes({ pid }: ChildProcess): number {
+  return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
+}
+
+const eventOf = ({ account, name, tags }: Probe) =>
+  JSON.stringify({
+    account,
+    region: REGION,
+    'detail-type': 'AWS API Call via CloudTrail',
+    detail: {
+      eventSource: 'lambda.amazonaws.com',
+      eventName: 'TagResource20170331v2',
+      requestParameters: { resource: `arn:aws:lambda:${REGION}:${account}:function:${name}`, tags },
+    },
+  });
+
+/** Tags one function after the other, and takes the tag away again; milliseconds from event to snapshot. */
+async function followEvents(
+  report: Report,
+  site: Site,
+  endpoint: ChildProcess,
+  url: string,
+): Promise<number[]> {
+  const credentials = { accessKeyId: keyOf(0), secretAccessKey: 'x' };
+  const sqs = new SQSClient({ region: REGION, endpoint: url, credentials });
+  const samples: number[] = [];
+  for (let round = 0; round < EVENTS; round++) {
+    const [number, index] = [round % ACCOUNTS, 3 * (round >> 1)];
+    const fn = functionOf(number, index);
+    const probe: Probe = { account: accountId(number), name: fn.name, tags: { ...fn.tags, probe: '1' } };
+    for (const [step, isMember] of [
+      [probe, true],
+      [{ ...probe, tags: fn.tags! }, false],
+    ] as const) {
+      endpoint.send(step);
+      await once(endpoint, 'message');
+      const startMs = performance.now();
+      const QueueUrl = `${url}/${accountId(0)}/${QUEUE}`;
+      await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: eventOf(step) }));
+      const wanted = isMember ? cidrOf(number, index % (SUBNETS / ACCOUNTS)) : '';
+      await site.until((manifest) => site.prefixesOf(manifest, 'probe').join() === wanted);
+      samples.push(performance.now() - startMs);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+    report.progress(`event ${round + 1} of ${EVENTS}`);
+  }
+  sqs.destroy();
+  return samples;
+}
+
+async function run(report: Report): Promise<void> {
+  const endpoint = fork(ENDPOINT);
+  const [url] = (await once(endpoint, 'message')) as [string];
+  const site = new Site(`${url}/${accountId(0)}/${QUEUE}`);
+  const startMs = performance.now();
+  const client = spawn(process.execPath, [CLIENT, '--config', join(site.folder, 'sluice.yaml')], {
+    env: { ...site.environment, AWS_ENDPOINT_URL: url },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  try {
+    const isWhole = (manifest: Manifest) =>
+      manifest.groups.every(({ name, prefixCount }) => name === 'probe' || prefixCount > 0);
+    await site.until(isWhole);
+    report.figure('fullSyncSeconds', (performance.now() - startMs) / 1000);
+    const known = JSON.parse(readFileSync(join(site.folder, 'snapshot', 'inventory.json'), 'utf8')) as {
+      functions: object[];
+      subnets: object[];
+    };
+    if (known.functions.length !== FUNCTIONS || known.subnets.length !== SUBNETS)
+      throw new Error('Cannot measure: the client does not know everything');
+    const samples = (await followEvents(report, site, endpoint, url)).toSorted((a, b) => a - b);
+    report.figure('eventToSnapshotMs', spreadOf(samples));
+    report.figure('eventToSnapshotP99Ms', samples[Math.ceil(samples.length * 0.99) - 1]!);
+    report.figure('rssMiB', peakBytes(client) / MIB);
+  } finally {
+    client.kill();
+    endpoint.disconnect();
+    await Promise.all([once(client, 'exit'), once(endpoint, 'exit')]);
+    rmSync(site.folder, { recursive: true });
+  }
+}
+
+export const inventory: Bench = {
+  question: 'how fast and how small is what follows AWS? 10,000 functions, 2,000 subnets, 20 accounts',
+  run,
+};
