@@ -5,6 +5,7 @@ import type { Log } from 'sluice-gateway/log.js';
 import { parsePrefix, printPrefix } from 'sluice-gateway/net/prefix.js';
 import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
 import { z } from 'zod';
+import { mapBounded } from '../aws/bounded.js';
 import type { KnownFeed } from '../groups/resolve.js';
 import type { FeedQuery, feedsOf } from '../sources/model.js';
 import { type FeedContent, readContent } from './content.js';
@@ -19,6 +20,8 @@ const NAME_SECONDS_MAX = 300;
 /** What fails is tried again so much later. */
 const RETRY_SECONDS = 15;
 const TICK_MS = 1_000;
+/** Names and feeds that are asked for at a time. */
+const RUNNING_MAX = 32;
 
 type Wanted = ReturnType<typeof feedsOf>;
 type Selector = Wanted extends ReadonlyMap<string, infer Value> ? Value : never;
@@ -38,9 +41,10 @@ type Kept = z.output<typeof stateSchema>[string];
 export interface FeedStatus {
   readonly name: string;
   readonly prefixes: number;
-  /** When it was last read; absent: never. */
-  readonly refreshedAt?: string;
+  /** Why it can't be read now; what is known stays. */
   readonly error?: string;
+  /** Where it can't be read now: when it last was; absent: never. */
+  readonly refreshedAt?: string;
 }
 
 export interface KeeperOptions {
@@ -107,8 +111,8 @@ export class FeedKeeper {
     const status = [...this.#wanted.keys()].map((name) => {
       const { refreshedAt, prefixes } = this.#kept.get(name) ?? { refreshedAt: undefined, prefixes: [] };
       const error = this.#errors.get(name);
-      const age = refreshedAt !== undefined && { refreshedAt };
-      return { name, prefixes: prefixes.length, ...age, ...(error !== undefined && { error }) };
+      if (error === undefined) return { name, prefixes: prefixes.length };
+      return { name, prefixes: prefixes.length, ...(refreshedAt !== undefined && { refreshedAt }), error };
     });
     this.#known ??= knownFeeds(this.#kept);
     return { feeds: this.#known, status };
@@ -125,7 +129,7 @@ export class FeedKeeper {
     for (const key of [...this.#dueAt.keys()]) if (!wanted.has(key)) this.#dueAt.delete(key);
     const first = [...wanted].filter(([key]) => !this.#kept.has(key) && !this.#dueAt.has(key));
     if (first.length === 0) return;
-    await Promise.all(first.map(([key, selector]) => this.#refresh(key, selector)));
+    await mapBounded(first, RUNNING_MAX, ([key, selector]) => this.#refresh(key, selector));
     await this.#save();
   }
 
@@ -147,7 +151,7 @@ export class FeedKeeper {
     const due = [...this.#wanted].filter(([key]) => (this.#dueAt.get(key) ?? 0) <= now);
     if (due.length === 0) return;
     const before = this.#texts();
-    await Promise.all(due.map(([key, selector]) => this.#refresh(key, selector)));
+    await mapBounded(due, RUNNING_MAX, ([key, selector]) => this.#refresh(key, selector));
     await this.#save();
     if (before !== this.#texts()) this.#options.learnt();
   }

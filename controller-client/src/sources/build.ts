@@ -18,7 +18,7 @@ import {
 } from './diagnostics.js';
 import { ExpressionReader } from './expressions.js';
 import { describeIssues } from './issues.js';
-import type { Expression, GroupSpec, LoadedPolicy } from './model.js';
+import { type Expression, feedsOf, type GroupSpec, type LoadedPolicy } from './model.js';
 import {
   type Draft,
   type Entry,
@@ -39,6 +39,9 @@ import { defaultActionSchema, type GroupInput, groupSchema, type RuleInput, rule
 
 /** Every policy can have this many groups of its own: the system groups count too. */
 export const GROUPS_MAX = SNAPSHOT_LIMITS.groupsMax - SYSTEM_GROUPS.length;
+
+/** Names that are resolved and queries of feeds: each is read over and over. */
+export const FEEDS_MAX = 1_000;
 
 interface PlacedRule {
   readonly rule: PolicyRule;
@@ -259,7 +262,7 @@ class Builder {
     return { action: input?.action ?? 'DENY', logging: input?.logging ?? false };
   }
 
-  checkCount(count: number, limit: number, what: string, nodes: readonly Node[]): void {
+  checkCount(count: number, limit: number, what: string, nodes: readonly { readonly at: Position }[]): void {
     const over = nodes[limit];
     if (over !== undefined) this.#say(over.at, `the policy holds ${count} ${what}, the limit is ${limit}`);
   }
@@ -286,6 +289,8 @@ export function buildPolicy(
   for (const node of groupNodes) builder.declareGroup(node);
   const groups = groupNodes.flatMap((node) => builder.group(node) ?? []);
   builder.checkCircles(groups);
+  const feeds = [...feedsOf(groups).values()];
+  builder.checkCount(feeds.length, FEEDS_MAX, 'names and feeds', feeds);
   const attachment = new Attachment(drafts.flatMap(({ points }) => points));
   const rules = ruleDrafts.flatMap((draft) => builder.rule(draft, attachment.rankOf(draft.ruleset)) ?? []);
   builder.checkPriorities(rules);

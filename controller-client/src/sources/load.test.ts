@@ -251,6 +251,12 @@ t.test('more groups or rules than a snapshot can hold are refused', async (t) =>
     }),
   });
   t.match(messageOf(folder), 'the policy holds 999 groups, the limit is 998');
+  const any = Array.from({ length: 1_001 }, (_, index) => ({ all: { fqdn: `h${index}.example.com` } }));
+  writeFileSync(
+    join(folder, 'p.json'),
+    JSON.stringify({ version: 'sluice.policy/1', smartGroups: [{ name: 'g', selector: { any } }] }),
+  );
+  t.match(messageOf(folder), 'the policy holds 1001 names and feeds, the limit is 1000');
 });
 
 t.test('the published JSON Schema is what the code makes', async (t) => {

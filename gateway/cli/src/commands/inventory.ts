@@ -37,12 +37,12 @@ function showInventory({ functions, scopes, feeds = [], advice }: Shown): void {
   sayTable(head, fit(head, rows));
   if (feeds.length > 0) {
     say();
-    const feedHead = ['NAME OR FEED', 'PREFIXES', 'READ', 'ERROR'];
-    const read = feeds.map(({ name, prefixes, refreshedAt = 'never', error = '' }) => [
+    const feedHead = ['NAME OR FEED', 'PREFIXES', 'LAST READ', 'ERROR'];
+    const read = feeds.map(({ name, prefixes, error, refreshedAt = 'never' }) => [
       name,
       String(prefixes),
-      refreshedAt,
-      error,
+      error === undefined ? 'in time' : refreshedAt,
+      error ?? '',
     ]);
     sayTable(feedHead, fit(feedHead, read));
   }
