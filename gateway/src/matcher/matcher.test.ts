@@ -77,9 +77,12 @@ t.test('more prefixes are asked for than answers are kept', async (t) => {
 function slowly(input: MatcherInput, address: Address) {
   const holds = (list: readonly Prefix[]) => list.some((prefix) => prefixContains(prefix, address));
   if (holds(input.excluded)) return { groups: [], functions: [] };
+  const byInterface = input.functions.filter(({ addresses = [] }) => holds(addresses));
+  const functions =
+    byInterface.length > 0 ? byInterface : input.functions.filter((one) => holds(one.prefixes));
   return {
     groups: input.groups.filter((group) => holds(group.prefixes)).map(({ name }) => name),
-    functions: input.functions.filter((one) => holds(one.prefixes)).map(({ arn }) => arn),
+    functions: functions.map(({ arn }) => arn),
   };
 }
 
@@ -96,10 +99,13 @@ t.test('agrees with its slow twin', async (t) => {
     .map(([address, up]) => prefixOf(address, (address.family === 4 ? 32 : 67) - up));
   const anyList = fc.array(anyPrefix, { maxLength: 8 });
   const anyInput = fc
-    .tuple(fc.array(anyList), fc.array(anyList), anyList)
+    .tuple(fc.array(anyList), fc.array(fc.tuple(anyList, anyList)), anyList)
     .map(([groups, functions, excluded]) => ({
       groups: groups.map((list, index) => ({ name: `g${index}`, prefixes: list })),
-      functions: functions.map((list, index) => fn(`f${index}`, list)),
+      functions: functions.map(([list, own], index) => ({
+        ...fn(`f${index}`, list),
+        ...(index % 2 === 0 && { addresses: own.filter(({ length }) => length === 32 || length === 67) }),
+      })),
       excluded: excluded.slice(0, 2).filter(({ length }) => length > 28),
     }));
   fc.assert(

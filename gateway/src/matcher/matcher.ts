@@ -14,9 +14,15 @@ export interface FunctionOwner {
   readonly identity: string;
 }
 
+interface FunctionHolder extends FunctionOwner {
+  readonly prefixes: readonly Prefix[];
+  /** Of network interfaces that it uses: where one holds the address, a function that only has the subnet does not. */
+  readonly addresses?: readonly Prefix[];
+}
+
 export interface MatcherInput {
   readonly groups: readonly { readonly name: string; readonly prefixes: readonly Prefix[] }[];
-  readonly functions: readonly (FunctionOwner & { readonly prefixes: readonly Prefix[] })[];
+  readonly functions: readonly FunctionHolder[];
   /** The gateway's own addresses: members of nothing. */
   readonly excluded: readonly Prefix[];
 }
@@ -68,9 +74,10 @@ export class Matcher {
 
   private constructor(input: MatcherInput) {
     this.#input = input;
-    const holders = [...input.groups, ...input.functions];
-    const { prefixes, ids } = distinctPrefixes(holders.flatMap((holder) => holder.prefixes));
-    const counts = holders.map((holder) => holder.prefixes.length);
+    const holders = [...input.groups, ...input.functions].map((holder) => holder.prefixes);
+    const held = [...holders, ...input.functions.map(({ addresses = [] }) => addresses)];
+    const { prefixes, ids } = distinctPrefixes(held.flat());
+    const counts = held.map((list) => list.length);
     this.#trie = PrefixTrie.build(prefixes);
     this.#members = new Members(ids, counts, prefixes.length);
     this.#excluded = PrefixTrie.build(distinctPrefixes(input.excluded).prefixes);
@@ -108,10 +115,12 @@ export class Matcher {
       for (const member of this.#members.of(id)) found.add(member);
     }
     const groupCount = this.#input.groups.length;
+    const functionCount = this.#input.functions.length;
     const members = [...found].sort((a, b) => a - b);
-    const split = members.findIndex((member) => member >= groupCount);
-    const groups = split < 0 ? members : members.slice(0, split);
-    const functions = split < 0 ? [] : members.slice(split);
+    const groups = members.filter((member) => member < groupCount);
+    const byInterface = members.filter((member) => member >= groupCount + functionCount);
+    const bySubnet = members.filter((member) => member >= groupCount && member < groupCount + functionCount);
+    const functions = byInterface.length > 0 ? byInterface.map((member) => member - functionCount) : bySubnet;
     return {
       groups: Object.freeze(groups.map((member) => this.#input.groups[member]!.name)),
       functions: Object.freeze(

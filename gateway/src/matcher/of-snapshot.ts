@@ -20,6 +20,7 @@ export function buildMatcher(snapshot: Snapshot | undefined): Matcher {
   const functions = (snapshot?.inventory.functions ?? []).map((one) => ({
     ...one,
     prefixes: one.prefixes.map(parsePrefix),
+    addresses: (one.addresses ?? []).map(parsePrefix),
   }));
   const groups = (snapshot?.groups ?? []).map(({ name, parts }) => ({ name, prefixes: parts.flat() }));
   return Matcher.build({ groups, functions, excluded: ownAddresses() });

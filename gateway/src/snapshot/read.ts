@@ -244,8 +244,8 @@ export async function readSnapshot(folder: string, before?: SnapshotBefore): Pro
       await reader.read(manifest.inventory.digest),
       'the inventory',
     );
-    for (const { arn, prefixes } of inventory.functions)
-      parsePrefixes(prefixes, `function ${JSON.stringify(arn)}`);
+    for (const { arn, prefixes, addresses = [] } of inventory.functions)
+      parsePrefixes([...prefixes, ...addresses], `function ${JSON.stringify(arn)}`);
     const { revision, createdAt } = manifest;
     const { bodies, parts } = reader;
     return { revision, createdAt, policy, policyDigest, groups, inventory, manifestBytes, bodies, parts };
