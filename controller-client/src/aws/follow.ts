@@ -9,7 +9,7 @@ import { EventQueue } from './queue.js';
 import type { Change } from './target.js';
 
 /** After events that could not be handled, so long until everything is read again. */
-const repairMs = 5_000;
+const repairMs = 1_000;
 
 type AwsConfig = NonNullable<Config['inventory']>['aws'];
 

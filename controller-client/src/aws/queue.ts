@@ -49,8 +49,6 @@ export class EventQueue {
     while (!signal.aborted) {
       try {
         await this.#round();
-        if (this.#told !== '') log.info('the queue of events is followed again');
-        this.#told = '';
         retryMs = retryMsMin;
       } catch (error) {
         if (signal.aborted) return;
@@ -65,11 +63,15 @@ export class EventQueue {
   }
 
   async #round(): Promise<void> {
-    const { client, url, signal } = this.#options;
-    const input = { QueueUrl: url, MaxNumberOfMessages: messagesMax, WaitTimeSeconds: waitSeconds };
+    const { client, url, signal, log } = this.#options;
+    // After trouble at once, so that its end is told.
+    const WaitTimeSeconds = this.#told === '' ? waitSeconds : 0;
+    const input = { QueueUrl: url, MaxNumberOfMessages: messagesMax, WaitTimeSeconds };
     const { Messages = [] } = await call('sqs:ReceiveMessage', () =>
       client.send(new ReceiveMessageCommand(input), { abortSignal: signal }),
     );
+    if (this.#told !== '') log.info('the queue of events is followed again');
+    this.#told = '';
     if (Messages.length === 0) return;
     await this.#options.handle(this.#changes(Messages));
     const Entries = Messages.map(({ ReceiptHandle }, index) => ({ Id: String(index), ReceiptHandle }));
