@@ -24,7 +24,7 @@ import {
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
 const EVENTS = 50;
-/** Between two events: some fall upon a full refresh, which comes every minute. */
+/** Between two events. */
 const PAUSE_MS = 250;
 const WAIT_MS_MAX = 60_000;
 const MIB = 1 << 20;
@@ -36,6 +36,7 @@ policy: { path: policy.yaml }
 snapshot: { path: snapshot/ }
 inventory:
   aws:
+    refreshSeconds: 300
     events: { queueUrl: "${queueUrl}", region: ${REGION}, profile: a0 }
     accounts:
 ${Array.from({ length: ACCOUNTS }, (_, a) => `      - { id: "${accountId(a)}", regions: [${REGION}], profile: a${a} }`).join('\n')}
@@ -154,7 +155,7 @@ async function run(report: Report): Promise<void> {
   const startMs = performance.now();
   const client = spawn(process.execPath, [CLIENT, '--config', join(site.folder, 'sluice.yaml')], {
     env: { ...site.environment, AWS_ENDPOINT_URL: url },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: 'ignore',
   });
   try {
     const isWhole = (manifest: Manifest) =>

@@ -2,6 +2,7 @@ import { existsSync, watch } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
 import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
@@ -12,8 +13,8 @@ import type { Inventory } from './inventory.js';
 import { Ledger } from './snapshot/provenance.js';
 import { writeSnapshot } from './snapshot/write.js';
 import { loadPolicy } from './sources/load.js';
-import { feedsOf } from './sources/model.js';
-import { INVENTORY_FILE, readKnownInventory, resolveOptions, resolveWanted } from './wanted.js';
+import { feedsOf, type LoadedPolicy } from './sources/model.js';
+import { INVENTORY_FILE, type Known, readKnownInventory, resolveOptions, resolveWanted } from './wanted.js';
 
 /** Editors write a file in several steps: policy is read when it has been quiet for so long. */
 const QUIET_MS = 100;
@@ -21,6 +22,9 @@ const QUIET_MS = 100;
 const POLL_MS = 5_000;
 /** How long after an event what is known of AWS is written to its file. */
 const KEEP_MS = 2_000;
+
+/** Policy or feeds may be other; AWS was read in full, which gives everything another age; or an event told of a change. */
+type Why = 'looked' | 'refreshed' | 'event';
 
 /** Brings wanted state: reads AWS and policy files over and over, and writes a snapshot whenever they say something new. */
 export class ControllerClient {
@@ -34,6 +38,8 @@ export class ControllerClient {
   #isLost = false;
   #feeds: FeedKeeper | undefined;
   #ledger = new Ledger();
+  /** What the newest snapshot was made from. */
+  #known: Known | undefined;
   #keeping: NodeJS.Timeout | undefined;
   #told = '';
   #isFailing = false;
@@ -107,7 +113,7 @@ export class ControllerClient {
         this.#inventory = follower.inventory;
         if (how === 'full') await this.#keepInventory();
         else this.#keepInventorySoon();
-        await this.#build();
+        await this.#build(how === 'full' ? 'refreshed' : 'event');
       },
     });
     this.#inventory = follower.inventory;
@@ -137,20 +143,30 @@ export class ControllerClient {
     }, KEEP_MS);
   }
 
-  #build(): Promise<void> {
-    this.#building = this.#building.then(() => this.#buildOnce());
+  #build(why: Why = 'looked'): Promise<void> {
+    this.#building = this.#building.then(() => this.#buildOnce(why));
     return this.#building;
   }
 
-  async #buildOnce(): Promise<void> {
+  /** An event of AWS is no reason to read the policy; policy that is read and the same stays the same object. */
+  #loadPolicy(why: Why): LoadedPolicy {
+    const known = this.#known?.loaded;
+    if (known !== undefined && why === 'event' && !this.#isFailing) return known;
+    const loaded = loadPolicy(this.#config.policy.path);
+    return isDeepStrictEqual(loaded, known) ? known! : loaded;
+  }
+
+  async #buildOnce(why: Why): Promise<void> {
     if (this.#inventory === undefined || !this.#hasAsked || this.#stopping.signal.aborted) return;
     let doing = 'the policy can not be used';
     try {
-      const loaded = loadPolicy(this.#config.policy.path);
+      const loaded = this.#loadPolicy(why);
       await this.#feeds?.want(feedsOf(loaded.groups));
       const now = new Date();
       const options = { ...resolveOptions(this.#config), now, ...this.#feeds?.learnt };
-      const { content, warnings } = resolveWanted(loaded, this.#inventory, options);
+      const before = why === 'refreshed' ? undefined : this.#known;
+      const { content, warnings, known } = resolveWanted(loaded, this.#inventory, { ...options, before });
+      this.#known = known;
       doing = 'the snapshot can not be written';
       const provenance = this.#ledger.stamp(content.groups, now);
       const whole = { ...content, provenance };

@@ -116,11 +116,13 @@ export interface MissingSubnet {
  * Functions' subnets that the inventory does not know, whose addresses no group can hold; in order of ARN.
  */
 export function missingSubnets(inventory: Inventory): MissingSubnet[] {
-  const keyOf = (accountId: string, region: string, id: string) => `${accountId} ${region} ${id}`;
-  const known = new Set(inventory.subnets.map(({ accountId, region, id }) => keyOf(accountId, region, id)));
-  return inventory.functions.flatMap(({ arn, accountId, region, subnetIds }) =>
-    subnetIds
-      .filter((subnetId) => !known.has(keyOf(accountId, region, subnetId)))
-      .map((subnetId) => ({ functionArn: arn, subnetId })),
-  );
+  const known = Map.groupBy(inventory.subnets, ({ id }) => id);
+  const isKnown = ({ accountId, region }: LambdaFunction, subnetId: string) =>
+    known.get(subnetId)?.some((subnet) => subnet.accountId === accountId && subnet.region === region) ===
+    true;
+  const missing: MissingSubnet[] = [];
+  for (const fn of inventory.functions)
+    for (const subnetId of fn.subnetIds)
+      if (!isKnown(fn, subnetId)) missing.push({ functionArn: fn.arn, subnetId });
+  return missing;
 }

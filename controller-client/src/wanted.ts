@@ -4,9 +4,14 @@ import type { Config } from 'sluice-gateway/config/config.js';
 import { eniMaxAge } from 'sluice-gateway/config/groups.js';
 import { z } from 'zod';
 import type { FeedStatus } from './feeds/keeper.js';
-import { identifyFunctions } from './groups/identity.js';
+import { type IdentifiedBefore, identifyFunctions } from './groups/identity.js';
 import { ENI_MAX_AGE_SECONDS } from './groups/interfaces.js';
-import { checkReferences, type ResolveOptions, resolveGroups } from './groups/resolve.js';
+import {
+  checkReferences,
+  type ResolvedBefore,
+  type ResolveOptions,
+  resolveGroups,
+} from './groups/resolve.js';
 import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
 import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
@@ -18,9 +23,18 @@ export interface Wanted {
   readonly content: SnapshotContent;
   /** One line each: what does not keep the policy from being enforced, but may not be what was meant. */
   readonly warnings: readonly string[];
+  /** For the next time. */
+  readonly known: Known;
 }
 
-export interface WantedOptions extends ResolveOptions {
+/** From what a wanted state was made, and what it was made to on the way. */
+export interface Known extends IdentifiedBefore, Pick<ResolvedBefore, 'resolution'> {
+  readonly loaded: LoadedPolicy;
+}
+
+export interface WantedOptions extends Omit<ResolveOptions, 'before'> {
+  /** Spares what did not change since; ages are not looked at again. */
+  readonly before?: Known | undefined;
   /** Of names and feeds. */
   readonly status?: readonly FeedStatus[];
 }
@@ -95,7 +109,7 @@ export async function readKnownInventory(snapshotFolder: string): Promise<Invent
 }
 
 /** What the configuration says of resolving groups. */
-export function resolveOptions({ groups, inventory }: Pick<Config, 'groups' | 'inventory'>): ResolveOptions {
+export function resolveOptions({ groups, inventory }: Pick<Config, 'groups' | 'inventory'>): WantedOptions {
   const eniMaxAgeSeconds = eniMaxAge(groups, inventory?.aws.refreshSeconds);
   return { eniMaxAgeSeconds, strictIdentity: groups.strictIdentity };
 }
@@ -114,10 +128,16 @@ export function resolveWanted(
   inventory: Inventory,
   options: WantedOptions = {},
 ): Wanted {
-  const { groups, problems } = resolveGroups(loaded.groups, inventory, options);
+  const { before } = options;
+  const resolution = resolveGroups(loaded.groups, inventory, {
+    ...options,
+    before: before && { ...before, specs: before.loaded.groups },
+  });
+  const { groups, problems } = resolution;
   checkReferences(loaded, groups);
   const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
   const limit = { now, eniMaxAgeSeconds };
+  const functions = identifyFunctions(inventory, limit, before);
   const warnings = [
     ...loaded.warnings.map((warning: Diagnostic) => printDiagnostic(warning)),
     ...problems.map(({ group, message }) => `group ${quote(group)}: ${message}`),
@@ -131,11 +151,12 @@ export function resolveWanted(
       policy: loaded.policy,
       groups,
       inventory: {
-        functions: identifyFunctions(inventory, limit),
+        functions,
         scopes: inventory.scopes.map(({ learntAt: _, ...scope }) => scope),
         feeds: options.status ?? [],
       },
     },
     warnings: [...new Set(warnings)],
+    known: { loaded, inventory, resolution, functions },
   };
 }

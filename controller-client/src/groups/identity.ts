@@ -1,6 +1,7 @@
 import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import type { Identity } from 'sluice-gateway/snapshot/format.js';
 import type { Inventory, LambdaFunction, Subnet } from '../inventory.js';
+import { changedFunctions } from './delta.js';
 import { type AgeLimit, InterfaceUse, parseBlocks } from './interfaces.js';
 
 /** A function with the addresses it can have, and how sure one of them means this function. */
@@ -24,6 +25,12 @@ export interface IdentifiedFunction {
 
 /** A function that shares its subnets with more names some of them: all would be quadratic. */
 export const SHARED_WITH_MAX = 16;
+
+/** What was identified of an inventory before; ages are not looked at again. */
+export interface IdentifiedBefore {
+  readonly inventory: Inventory;
+  readonly functions: readonly IdentifiedFunction[];
+}
 
 interface Shared {
   readonly by: readonly string[];
@@ -86,8 +93,35 @@ function identify(
  * network interface, seen lately, for its set of security groups alone; `shared` with whom and by what
  * otherwise; `not-in-vpc`; or `unknown` when none of its subnets is known or it was not seen lately.
  */
-export function identifyFunctions(inventory: Inventory, limit: AgeLimit): IdentifiedFunction[] {
+export function identifyFunctions(
+  inventory: Inventory,
+  limit: AgeLimit,
+  before?: IdentifiedBefore,
+): readonly IdentifiedFunction[] {
   const subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
-  const use = new InterfaceUse(inventory, limit);
-  return inventory.functions.map((fn) => identify(fn, subnets, use, limit));
+  const changed = before && changedFunctions(before.inventory, inventory);
+  if (before === undefined || changed === undefined) {
+    const use = new InterfaceUse(inventory, limit);
+    return inventory.functions.map((fn) => identify(fn, subnets, use, limit));
+  }
+  if (changed.size === 0) return before.functions;
+  // Only in a subnet of a function that changed another one may be told apart in another way.
+  const touched = new Set([...changed].flatMap(({ subnetIds }) => subnetIds));
+  const again = new Set(changed);
+  for (const fn of inventory.functions) if (fn.subnetIds.some((id) => touched.has(id))) again.add(fn);
+  const near = new Set([...again].flatMap(({ subnetIds }) => subnetIds));
+  const isNear = ({ subnetId }: { readonly subnetId: string }) => near.has(subnetId);
+  const use = new InterfaceUse(
+    {
+      ...inventory,
+      functions: inventory.functions.filter(({ subnetIds }) => subnetIds.some((id) => near.has(id))),
+      interfaces: inventory.interfaces.filter(isNear),
+      instances: inventory.instances.filter(isNear),
+    },
+    limit,
+  );
+  const known = new Map(before.functions.map((fn) => [fn.arn, fn]));
+  return inventory.functions.map((fn) =>
+    again.has(fn) ? identify(fn, subnets, use, limit) : known.get(fn.arn)!,
+  );
 }

@@ -11,11 +11,12 @@ import {
   type PrefixListSelector,
   type ResourceExpression,
 } from '../sources/model.js';
+import { changedFunctions } from './delta.js';
 import { matchesGlob } from './glob.js';
 import { type AgeLimit, ENI_MAX_AGE_SECONDS, InterfaceUse, parseBlocks, scopeKey } from './interfaces.js';
 import { Holes, type Member, sortMembers } from './members.js';
 import { isSelected, type Selectable, scopesOf, whyUnknown } from './select.js';
-import { type FunctionProblem, sharingProblems } from './sharing.js';
+import { type FunctionProblem, sharingProblems, tellsSharing } from './sharing.js';
 import { SYSTEM_PREFIXES } from './system.js';
 
 /** Why a group may hold something else than it should; each is in words, for a sentence that begins with it. */
@@ -54,6 +55,14 @@ export interface ResolveOptions extends Partial<AgeLimit> {
   readonly feeds?: ReadonlyMap<string, KnownFeed>;
   /** Refuses groups whose functions share addresses with functions outside of them. */
   readonly strictIdentity?: boolean;
+  /** Groups that were resolved with the same options: those that no changed function can touch stay. */
+  readonly before?: ResolvedBefore | undefined;
+}
+
+export interface ResolvedBefore {
+  readonly specs: readonly GroupSpec[];
+  readonly inventory: Inventory;
+  readonly resolution: Resolution;
 }
 
 interface Part extends Doubt {
@@ -72,7 +81,7 @@ class Resolver {
   readonly #done = new Map<string, ResolvedGroup>();
   readonly #subnets: ReadonlyMap<string, Subnet>;
   readonly #allLearnt: boolean;
-  readonly #use: InterfaceUse;
+  #lazyUse: InterfaceUse | undefined;
   readonly #limit: AgeLimit;
   readonly #blocks = new Map<string, readonly Prefix[]>();
 
@@ -85,7 +94,12 @@ class Resolver {
     this.#subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
     this.#allLearnt = inventory.scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
     this.#limit = { now, eniMaxAgeSeconds };
-    this.#use = new InterfaceUse(inventory, this.#limit);
+    for (const group of untouched(specs, inventory, options)) this.#done.set(group.name, group);
+  }
+
+  get #use(): InterfaceUse {
+    this.#lazyUse ??= new InterfaceUse(this.#inventory, this.#limit);
+    return this.#lazyUse;
   }
 
   /** A group by its name, a system group or one of the policy's; each is resolved once. */
@@ -105,9 +119,10 @@ class Resolver {
       name,
       spec.expressions.map((expression) => this.#expression(spec, expression)),
     );
+    if (this.#options.strictIdentity !== true && !tellsSharing(spec)) return group;
     const sharing = sharingProblems(spec, group.members, this.#inventory, this.#use);
     if (this.#options.strictIdentity !== true) {
-      this.problems.push(...sharing.filter(({ isTold }) => isTold));
+      this.problems.push(...sharing);
     } else if (sharing[0] !== undefined) {
       const more = sharing.length === 1 ? '' : `, and ${sharing.length - 1} more of that kind`;
       const message = `${sharing[0].message}${more}; strictIdentity refuses that`;
@@ -271,6 +286,29 @@ function isResource(expression: Expression): expression is ResourceExpression {
   return ['serverless', 'vm', 'subnet', 'vpc'].includes(expression.type);
 }
 
+/** Groups resolved before that hold functions by their subnets, none of them changed, and nothing else. */
+function untouched(
+  specs: readonly GroupSpec[],
+  inventory: Inventory,
+  { before, strictIdentity }: ResolveOptions,
+): readonly ResolvedGroup[] {
+  if (before === undefined || before.specs !== specs || strictIdentity === true) return [];
+  const changed = changedFunctions(before.inventory, inventory);
+  if (changed === undefined) return [];
+  const kept = specs.filter(
+    ({ resolve, expressions }) =>
+      resolve !== 'eni' &&
+      expressions.every(
+        (expression) =>
+          expression.type === 'serverless' &&
+          expression.not === undefined &&
+          ![...changed].some((fn) => isSelected(expression, fn)),
+      ),
+  );
+  const names = new Set<string>([...SYSTEM_GROUPS, ...kept.map(({ name }) => name)]);
+  return before.resolution.groups.filter(({ name }) => names.has(name));
+}
+
 /**
  * Turns groups as written into prefixes. A function contributes every IPv4 and IPv6 block of each of its subnets:
  * a dual-stack function sends from both; with `resolve: eni` the addresses of its network interfaces, as long as
@@ -285,7 +323,15 @@ export function resolveGroups(
   const resolver = new Resolver(specs, inventory, options);
   const groups = [...SYSTEM_GROUPS, ...specs.map(({ name }) => name)].map((name) => resolver.group(name));
   if (resolver.errors.length > 0) throw new PolicyError(resolver.errors);
-  return { groups, problems: resolver.problems };
+  const resolved = new Set(groups);
+  const kept = options.before?.resolution.groups.filter((group) => resolved.has(group)) ?? [];
+  const keptNames = new Set(kept.map(({ name }) => name));
+  const before = options.before?.resolution.problems.filter(({ group }) => keptNames.has(group)) ?? [];
+  const order = new Map(specs.map(({ name }, index) => [name, index]));
+  const problems = [...before, ...resolver.problems].sort(
+    (a, b) => order.get(a.group)! - order.get(b.group)!,
+  );
+  return { groups, problems };
 }
 
 /**

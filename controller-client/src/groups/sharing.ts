@@ -11,31 +11,32 @@ export interface FunctionProblem {
   readonly message: string;
 }
 
-interface SharingProblem extends FunctionProblem {
-  /** Whether it is worth telling where it is not refused. */
-  readonly isTold: boolean;
-}
-
 /** Of functions outside the group that share one thing, so many are named. */
 const NAMED_MAX = 3;
 
 /**
+ * Whether it is worth telling what a group shares where it is not refused: with `resolve: subnets` that is the known
+ * meaning of a group, and news only where a `not` takes functions away that stay by their subnet.
+ */
+export function tellsSharing({ resolve, expressions }: GroupSpec): boolean {
+  return resolve === 'eni' || expressions.some(({ type, not }) => type === 'serverless' && not !== undefined);
+}
+
+/**
  * Functions outside a group that have addresses of it, by a subnet or network interface in common with one of the
- * group's. With `resolve: subnets` that is the known meaning of a group, and worth telling only where a `not`
- * takes functions away that stay by their subnet.
+ * group's.
  */
 export function sharingProblems(
-  { name: group, resolve, expressions }: GroupSpec,
+  { name: group }: GroupSpec,
   members: readonly Member[],
   inventory: Inventory,
   use: InterfaceUse,
-): SharingProblem[] {
+): FunctionProblem[] {
   const inside = new Set(members.map(({ via }) => via));
   const functions = new Map(inventory.functions.map((fn) => [fn.arn, fn]));
-  const isTold = resolve === 'eni' || expressions.some(({ type, not }) => type === 'serverless' && not);
   const interfaces = new Map(inventory.interfaces.map((one) => [one.id, one]));
   const bySource = new Map(members.flatMap(({ via, by }) => (by === undefined ? [] : [[by, via] as const])));
-  return [...bySource].flatMap(([by, arn]): SharingProblem | [] => {
+  return [...bySource].flatMap(([by, arn]): FunctionProblem | [] => {
     const fn = functions.get(arn);
     if (fn === undefined) return [];
     const subnetId = interfaces.get(by)?.subnetId;
@@ -51,7 +52,6 @@ export function sharingProblems(
       group,
       functionArn: arn,
       message: `${message}: ${advice} of its own would tell them apart`,
-      isTold,
     };
   });
 }

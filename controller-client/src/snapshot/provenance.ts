@@ -19,6 +19,8 @@ export interface StampedMember extends Member {
 /** Knows since when each prefix is in each group, and for which reason. */
 export class Ledger {
   readonly #known = new Map<string, readonly StampedMember[]>();
+  /** What became of members: a group that was not resolved again has the same ones. */
+  readonly #stamped = new WeakMap<readonly Member[], readonly StampedMember[]>();
 
   /** Goes on with what the snapshot in a folder says; without one, or where it can't be read, from now. */
   static async open(folder: string): Promise<Ledger> {
@@ -41,6 +43,7 @@ export class Ledger {
     const since = now.toISOString();
     const stamped = groups.map(({ name, members }) => {
       const before = this.#known.get(name) ?? [];
+      if (this.#stamped.get(members) === before) return [name, before] as const;
       let at = 0;
       const list = told(members).map((member) => {
         while (at < before.length && compareMembers(before[at]!, member) < 0) at++;
@@ -48,6 +51,7 @@ export class Ledger {
         const isKnown = known !== undefined && compareMembers(known, member) === 0;
         return { ...member, since: isKnown ? known.since : since };
       });
+      this.#stamped.set(members, list);
       return [name, list] as const;
     });
     this.#known.clear();

@@ -1,4 +1,4 @@
-import { printPrefix } from 'sluice-gateway/net/prefix.js';
+import { type Prefix, printPrefix } from 'sluice-gateway/net/prefix.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
 import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
 import {
@@ -66,6 +66,14 @@ function checked<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
   });
 }
 
+const functionBody = (fn: IdentifiedFunction): InventoryBody['functions'][number] => ({
+  ...fn,
+  sharedWith: [...fn.sharedWith],
+  sharedBy: [...fn.sharedBy],
+  prefixes: fn.prefixes.map(printPrefix),
+  addresses: fn.addresses.map(printPrefix),
+});
+
 /** What the snapshot says of AWS. */
 export function inventoryBody({
   functions,
@@ -75,23 +83,52 @@ export function inventoryBody({
   const cut = <Said extends { readonly error?: string }>(said: Said): Said =>
     said.error === undefined ? said : { ...said, error: said.error.slice(0, ERROR_LENGTH_MAX) };
   return {
-    functions: functions.map((fn) => ({
-      ...fn,
-      sharedWith: [...fn.sharedWith],
-      sharedBy: [...fn.sharedBy],
-      prefixes: fn.prefixes.map(printPrefix),
-      addresses: fn.addresses.map(printPrefix),
-    })),
+    functions: functions.map(functionBody),
     scopes: scopes.map(cut),
     ...(feeds.length > 0 && { feeds: feeds.map(cut) }),
   };
 }
 
-/** As above; what would make the body too large for the gateway is left out: whom each function shares with. */
-function fittingInventoryBody(inventory: SnapshotContent['inventory']): InventoryBody {
-  const body = inventoryBody(inventory);
-  if (Buffer.byteLength(canonicalJson(body)) <= SNAPSHOT_LIMITS.bodyBytesMax) return body;
-  return { ...body, functions: body.functions.map((fn) => ({ ...fn, sharedWith: [] })) };
+/** What was made of objects that are the same from one snapshot to the next, as most of ten thousand functions are. */
+class Memo<Key extends object, Made> {
+  readonly #known = new WeakMap<Key, Made>();
+
+  of(key: Key, make: (key: Key) => Made): Made {
+    const known = this.#known.get(key) ?? make(key);
+    this.#known.set(key, known);
+    return known;
+  }
+}
+
+/** A body's name and bytes. */
+interface Body {
+  readonly digest: string;
+  readonly text: string;
+  readonly bytes: number;
+}
+
+const textBody = (text: string): Body => ({
+  digest: bodyDigest(text),
+  text,
+  bytes: Buffer.byteLength(text),
+});
+const bodyOf = (value: unknown): Body => textBody(canonicalJson(value));
+
+const prefixBodies = new Memo<readonly Prefix[], readonly Body[]>();
+const originBodies = new Memo<readonly StampedMember[], readonly Body[]>();
+const functionTexts = new Memo<IdentifiedFunction, string>();
+const functionSchema = inventoryBodySchema.shape.functions.element;
+
+/** As above, as text; what would make it too large for the gateway is left out: whom each function shares with. */
+function inventoryText({ functions, ...rest }: SnapshotContent['inventory']): string {
+  const print = (fn: IdentifiedFunction) =>
+    canonicalJson(checked('the inventory', functionSchema, functionBody(fn)));
+  const around = checked('the inventory', inventoryBodySchema, inventoryBody({ functions: [], ...rest }));
+  const [start, end] = canonicalJson(around).split('"functions":[]', 2) as [string, string];
+  const join = (texts: readonly string[]) => `${start}"functions":[${texts.join(',')}]${end}`;
+  const text = join(functions.map((fn) => functionTexts.of(fn, print)));
+  if (Buffer.byteLength(text) <= SNAPSHOT_LIMITS.bodyBytesMax) return text;
+  return join(functions.map((fn) => print({ ...fn, sharedWith: [] })));
 }
 
 /** The bodies of a snapshot by digest, and a manifest that names them. */
@@ -102,33 +139,32 @@ interface Draft {
 
 function draft(content: SnapshotContent): Draft {
   const bodies = new Map<string, string>();
-  const put = (what: string, value: unknown): string => keep(what, canonicalJson(value));
-  const keep = (what: string, body: string): string => {
-    const bytes = Buffer.byteLength(body);
+  const put = (what: string, { digest, text, bytes }: Body): string => {
     refuse(`bytes in ${what}`, bytes, SNAPSHOT_LIMITS.bodyBytesMax);
-    const digest = bodyDigest(body);
-    bodies.set(digest, body);
+    bodies.set(digest, text);
     return digest;
   };
-  const policy = put('its policy', checked('the policy', policyBodySchema, content.policy));
+  const policy = put('its policy', bodyOf(checked('the policy', policyBodySchema, content.policy)));
   let provenanceBytes = 0;
   const groups = content.groups.map(({ name, resolved, prefixes }) => {
-    const parts = splitPrefixes(prefixes);
-    const origins = provenanceBodies(content.provenance?.get(name) ?? [], parts).map(canonicalJson);
-    provenanceBytes += origins.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    const parts = prefixBodies.of(prefixes, () =>
+      splitPrefixes(prefixes).map((part) => bodyOf({ prefixes: part.map(printPrefix) })),
+    );
+    const members = content.provenance?.get(name) ?? [];
+    const origins = originBodies.of(members, () =>
+      provenanceBodies(members, splitPrefixes(prefixes)).map(bodyOf),
+    );
+    provenanceBytes += origins.reduce((sum, { bytes }) => sum + bytes, 0);
     const isTold = content.provenance?.has(name) === true && provenanceBytes <= PROVENANCE_BYTES_MAX;
     return {
       name,
       resolved,
       prefixCount: prefixes.length,
-      bodies: parts.map((part) => put('a part of a group', { prefixes: part.map(printPrefix) })),
-      ...(isTold && { provenance: origins.map((text) => keep('provenance of a group', text)) }),
+      bodies: parts.map((part) => put('a part of a group', part)),
+      ...(isTold && { provenance: origins.map((origin) => put('provenance of a group', origin)) }),
     };
   });
-  const inventory = put(
-    'its inventory',
-    checked('the inventory', inventoryBodySchema, fittingInventoryBody(content.inventory)),
-  );
+  const inventory = put('its inventory', textBody(inventoryText(content.inventory)));
   return {
     bodies,
     manifest: {

@@ -93,8 +93,11 @@ export async function storeSnapshot(
   manifest: string | Uint8Array,
   keep: Iterable<string> = [],
 ): Promise<void> {
-  for (const [digest, body] of bodies) {
-    if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);
+  const there = await Promise.all(
+    [...bodies].map(([digest, body]) => store.hasBody(digest, Buffer.byteLength(body))),
+  );
+  for (const [index, [digest, body]] of [...bodies].entries()) {
+    if (!there[index]) await store.putBody(digest, body);
   }
   await store.putManifest(manifest);
   await store.keepBodies(new Set([...bodies.keys(), ...keep]));
