@@ -15,7 +15,7 @@ import { Judge } from './live/judge.js';
 import { speaker } from './live/reset.js';
 import { type InForce, Revoker } from './live/revoker.js';
 import type { Log } from './log.js';
-import { buildMatcher, ownAddresses } from './matcher/of-snapshot.js';
+import { matcherOf, ownAddresses } from './matcher/of-snapshot.js';
 import { ConnectionSums } from './metrics/connections.js';
 import { LABEL_VALUES_MAX } from './metrics/labels.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
@@ -85,7 +85,7 @@ export class Gateway {
   readonly #memory: ProgramMemory;
   readonly #assembler: FlowAssembler;
   #preflight: Preflight | undefined;
-  #matcher = buildMatcher(undefined);
+  #matcher = matcherOf(undefined, []);
   #matched: Snapshot | undefined;
   #judged: (InForce & { readonly applied: Applied }) | undefined;
   /** The generation that the log last told of: a new revision of the same content has none of its own. */
@@ -221,7 +221,7 @@ export class Gateway {
   #onApplied(applied: Applied, seconds: number): void {
     const { snapshot, generation, policy } = applied;
     if (this.#matched !== snapshot) {
-      this.#matcher = buildMatcher(snapshot);
+      this.#matcher = matcherOf(snapshot, ownAddresses());
       this.#matched = snapshot;
     }
     this.#metrics.applied(seconds);
@@ -319,6 +319,17 @@ export class Gateway {
     return policy === undefined ? [] : [...policy.rules, policy.byDefault];
   }
 
+  /** How often each rule in force decided, by its name. */
+  async #decisions(): Promise<Readonly<Record<string, number>>> {
+    const counters = await this.#kernel.counters();
+    return Object.fromEntries(
+      this.#rules().map((rule) => [
+        rule.name,
+        Number(counters.get(ruleObjects(rule).decided)?.packets ?? 0n),
+      ]),
+    );
+  }
+
   async #dropped(): Promise<Record<string, number>> {
     const counters = await this.#kernel.counters();
     return Object.fromEntries(
@@ -360,7 +371,10 @@ export class Gateway {
     const admin: AdminServer = await serveAdmin(this.#config.admin.socket, {
       snapshotFolder: this.#config.snapshot.path,
       status: () => this.#status(),
-      snapshot: () => this.#reconciler.applied?.snapshot,
+      inForce: () => this.#reconciler.applied,
+      matcher: () => this.#matcher,
+      interfaces: interfacesOf(this.#config),
+      decisions: () => this.#decisions(),
       ownAddresses,
       recent: this.#recent,
       now: () => new Date(),

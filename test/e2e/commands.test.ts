@@ -69,6 +69,9 @@ const explain = (src: string, dst: string, ...rest: string[]) => [
   dst,
   ...rest,
 ];
+const FROM_WORKER =
+  '  from 10.0.1.0, in Anywhere, workers\n       workers: 10.0.1.0/28 by function worker, as of 2026-01-02T03:04:05.678Z';
+const TO_DATA_CENTRE = '  to   10.20.0.5, in Anywhere, data-centre\n       data-centre: 10.20.0.0/16 by cidr';
 const NO_GATEWAY =
   'Cannot ask gateway: no gateway listens on none.sock: start one with sluice run, or name another socket with --socket';
 
@@ -90,23 +93,24 @@ const CASES: readonly Case[] = [
   [
     [...explain('worker', '10.20.0.5', '--port', '5000'), ...config],
     0,
-    'PERMIT by rule "workers-to-ledger" (priority 10, PERMIT)\n  from 10.0.1.0, in Anywhere, workers\n  to   10.20.0.5, in Anywhere, data-centre',
+    `PERMIT by rule "workers-to-ledger" (priority 10, PERMIT)\n${FROM_WORKER}\n${TO_DATA_CENTRE}`,
     '',
   ],
   [
     [...explain('worker', '10.20.0.5', '--port', '5001'), ...config],
     1,
-    'DENY by default action DENY\n  from 10.0.1.0, in Anywhere, workers\n  to   10.20.0.5, in Anywhere, data-centre',
+    `DENY by default action DENY\n${FROM_WORKER}\n${TO_DATA_CENTRE}\n  past rule "workers-to-ledger" (priority 10, PERMIT): it is for other ports`,
     '',
   ],
   [
     [...explain('worker', '10.20.0.5', '--port', '5000'), ...config, '--policy', 'mixed.yaml'],
     1,
     [
-      'MIXED: it depends on which address the function connects from',
+      'MIXED: it depends on which address is meant',
       'PERMIT by rule "workers-to-ledger" (priority 10, PERMIT)',
       '  from 10.0.1.0, in Anywhere, workers',
-      '  to   10.20.0.5, in Anywhere, data-centre',
+      '       workers: 10.0.1.0/24 by cidr',
+      ...TO_DATA_CENTRE.split('\n'),
       'DENY by default action DENY',
       '  from 10.0.7.0, in Anywhere',
     ],
@@ -115,7 +119,13 @@ const CASES: readonly Case[] = [
   [
     [...explain('worker', 'fd00:20::5', '--port', '5000'), ...config],
     1,
-    'DENY by default action DENY\n  from fd00:1::, in Anywhere, workers\n  to   fd00:20::5, in Anywhere',
+    [
+      'DENY by default action DENY',
+      '  from fd00:1::, in Anywhere, workers',
+      '       workers: fd00:1::/64 by function worker, as of 2026-01-02T03:04:05.678Z',
+      '  to   fd00:20::5, in Anywhere',
+      '  past rule "workers-to-ledger" (priority 10, PERMIT): its destinations do not hold the address',
+    ],
     '',
   ],
   [
@@ -141,7 +151,7 @@ const CASES: readonly Case[] = [
     [...explain('worker', '010.0.0.1', '--port', '1'), ...config],
     2,
     '',
-    'Cannot explain: destination "010.0.0.1" is not an address',
+    'Cannot explain: "010.0.0.1" is neither an address nor a known function',
   ],
   ...['70000', '0x1bb', '', '-1', 'https'].map(
     (port): Case => [

@@ -1,5 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs';
-import type { ExplainAnswer, GroupAnswer, Status } from 'sluice-gateway/admin/answers.js';
+import type { GroupAnswer, Status } from 'sluice-gateway/admin/answers.js';
+import type { ExplainAnswer } from 'sluice-gateway/analysis/output.js';
 import type { FlowRecord } from 'sluice-gateway/flows/record.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import t, { type Test } from 'tap';
@@ -39,13 +40,22 @@ async function explainAgrees(t: Test, stage: Stage): Promise<void> {
       stage.sluice('explain', ...question, '--socket', stage.path('admin.sock')),
       stage.sluice('explain', ...question, '--config', stage.path('sluice.yaml')),
     ]);
-    t.same(read, asked, `${src} to ${port}: files say what the gateway says`);
     t.equal(asked.code, passes ? 0 : 1, `${src} to ${port}: exit code`);
-    const { verdict, reason, rule } = JSON.parse(asked.out) as ExplainAnswer;
+    const { verdict, reason, rule, kernel, passed, src: side } = JSON.parse(asked.out) as ExplainAnswer;
+    t.match(
+      { ...read, out: JSON.parse(read.out) },
+      { ...asked, out: { verdict, reason, rule, passed, src: side } },
+      `${src} to ${port}: files say what the gateway says`,
+    );
+    t.strictSame(
+      kernel,
+      { state: 'same', verdict, rule: rule.name },
+      `${src} to ${port}: so does the kernel`,
+    );
     const expected = passes ? ['PERMIT', 'rule', 'workers-to-ledger'] : ['DENY', 'default', 'default'];
     t.same([verdict, reason, rule.name], expected, `${src} to ${port}: explained`);
-    const [passed] = stage.attempt(zone, [{ from, to: LEDGER.to, port, protocol: 'tcp' }]);
-    t.equal(passed, passes, `${src} to ${port}: packets say what explain says`);
+    const [arrived] = stage.attempt(zone, [{ from, to: LEDGER.to, port, protocol: 'tcp' }]);
+    t.equal(arrived, passes, `${src} to ${port}: packets say what explain says`);
   }
 }
 

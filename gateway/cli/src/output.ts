@@ -53,3 +53,11 @@ export function wrap(text: string, columns: number): string[] {
   }
   return lines;
 }
+
+/** Says a text behind a lead, in lines that fit; those after the first are indented as far as the lead. */
+export function sayWrapped(lead: string, text: string): void {
+  const indent = ' '.repeat(lead.length);
+  for (const [index, line] of wrap(printable(text), COLUMNS_MAX - lead.length).entries()) {
+    say(`${index === 0 ? lead : indent}${line}`);
+  }
+}

@@ -2,27 +2,34 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { explainAllLive } from '../analysis/live.js';
+import type { Matcher } from '../matcher/matcher.js';
 import type { Prefix } from '../net/prefix.js';
+import type { GatewayInterfaces } from '../policy/fixed-chains.js';
+import type { PolicyInForce } from '../policy/in-force.js';
 import { readOrigins } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
 import { printableJson } from '../text.js';
-import {
-  answerExplain,
-  answerGroups,
-  type GroupAnswer,
-  QuestionError,
-  questionSchema,
-  type RecentFlows,
-  type Status,
-} from './answers.js';
+import { answerGroups, type GroupAnswer, type RecentFlows, type Status } from './answers.js';
+import { answerOf, explainQuestion, questionSchema } from './explain.js';
+import { QuestionError } from './question.js';
+
+/** A policy in force and the snapshot it is of; that of the closed program has none. */
+export interface InForce {
+  readonly policy: PolicyInForce;
+  readonly snapshot: Snapshot | undefined;
+}
 
 /** What the admin server asks the gateway. */
 export interface AdminSources {
   readonly status: () => Promise<Status>;
-  /** The snapshot in force. */
-  readonly snapshot: () => Snapshot | undefined;
-  /** Where it was read from: what explains it is read only when somebody asks. */
+  readonly inForce: () => InForce | undefined;
+  /** Where the snapshot was read from: what explains it is read only when somebody asks. */
   readonly snapshotFolder: string;
+  readonly matcher: () => Matcher;
+  readonly interfaces: GatewayInterfaces;
+  /** How often each rule in force decided, by its name. */
+  readonly decisions: () => Promise<Readonly<Record<string, number>>>;
   readonly ownAddresses: () => readonly Prefix[];
   readonly recent: RecentFlows;
   readonly now: () => Date;
@@ -32,10 +39,17 @@ export interface AdminServer {
   close(): Promise<void>;
 }
 
-function inForce(sources: AdminSources): Snapshot {
-  const snapshot = sources.snapshot();
-  if (snapshot === undefined) throw new QuestionError('Cannot answer: no snapshot is in force yet');
-  return snapshot;
+function inForce(sources: AdminSources): InForce & { readonly snapshot: Snapshot } {
+  const applied = sources.inForce();
+  if (applied?.snapshot === undefined) throw new QuestionError('Cannot answer: no snapshot is in force yet');
+  return { policy: applied.policy, snapshot: applied.snapshot };
+}
+
+async function answerExplain(sources: AdminSources, query: Record<string, string>) {
+  const { policy, snapshot } = inForce(sources);
+  const known = { matcher: sources.matcher(), now: sources.now() };
+  const explained = explainQuestion(snapshot, known, sources.ownAddresses(), questionSchema.parse(query));
+  return answerOf(await explainAllLive(explained, policy, sources.interfaces));
 }
 
 type Answer = (query: Record<string, string>) => unknown;
@@ -43,15 +57,15 @@ type Answer = (query: Record<string, string>) => unknown;
 function answers(sources: AdminSources): Readonly<Record<string, Answer>> {
   return {
     '/status': () => sources.status(),
-    '/explain': (query) =>
-      answerExplain(inForce(sources), sources.ownAddresses(), questionSchema.parse(query), sources.now()),
+    '/explain': (query) => answerExplain(sources, query),
+    '/decisions': () => sources.decisions(),
     '/groups': async ({ name }) => {
-      const snapshot = inForce(sources);
+      const { snapshot } = inForce(sources);
       const groups = answerGroups(snapshot, name);
       const origins = name && (await readOrigins(sources.snapshotFolder, snapshot, name));
       return origins ? groups.map((group): GroupAnswer => ({ ...group, origins })) : groups;
     },
-    '/inventory': () => inForce(sources).inventory,
+    '/inventory': () => inForce(sources).snapshot.inventory,
     '/flows': ({ since }) => sources.recent.since(Number(since ?? 0)),
   };
 }

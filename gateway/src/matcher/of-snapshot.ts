@@ -15,13 +15,13 @@ export function ownAddresses(): Prefix[] {
   );
 }
 
-/** The matcher of a snapshot, or of none. */
-export function buildMatcher(snapshot: Snapshot | undefined): Matcher {
+/** The matcher of a snapshot's groups and functions; of none it knows nothing. Cost: linear in the prefixes. */
+export function matcherOf(snapshot: Snapshot | undefined, excluded: readonly Prefix[]): Matcher {
   const functions = (snapshot?.inventory.functions ?? []).map((one) => ({
     ...one,
     prefixes: one.prefixes.map(parsePrefix),
     addresses: (one.addresses ?? []).map(parsePrefix),
   }));
   const groups = (snapshot?.groups ?? []).map(({ name, parts }) => ({ name, prefixes: parts.flat() }));
-  return Matcher.build({ groups, functions, excluded: ownAddresses() });
+  return Matcher.build({ groups, functions, excluded });
 }

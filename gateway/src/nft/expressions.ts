@@ -23,7 +23,8 @@ export const CMP_NEQ = 1;
 export const CMP_LTE = 3;
 export const CMP_GTE = 5;
 
-const PAYLOAD_TRANSPORT_HEADER = 2;
+/** `NFT_PAYLOAD_TRANSPORT_HEADER`. */
+export const PAYLOAD_TRANSPORT_HEADER = 2;
 const IFNAMSIZ = 16;
 export const NFPROTO_OF_FAMILY = { 4: 2, 6: 10 } as const;
 export const IPPROTO_ICMP_OF_FAMILY = { 4: 1, 6: 58 } as const;
