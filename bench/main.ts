@@ -8,8 +8,9 @@ import { inventory } from './inventory/inventory.js';
 import { lpm } from './lpm/lpm.js';
 import { memory } from './memory/memory.js';
 import { ConsoleReport } from './report.js';
+import { simulate } from './simulate/simulate.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { apply, churn, datapath, inventory, lpm, memory };
+const BENCHES: Readonly<Record<string, Bench>> = { apply, churn, datapath, inventory, lpm, memory, simulate };
 
 const usage = () =>
   ['Usage: npm run bench -- NAME [--size N] [--json FILE]', '']

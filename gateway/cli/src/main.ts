@@ -7,6 +7,7 @@ import { addExplain } from './commands/explain.js';
 import { addFlows } from './commands/flows.js';
 import { addGroups } from './commands/groups.js';
 import { addInventory } from './commands/inventory.js';
+import { addSimulate } from './commands/simulate.js';
 import { addStatus } from './commands/status.js';
 import { config, json, type Options } from './options.js';
 import { complain, EXIT, say, show } from './output.js';
@@ -28,6 +29,7 @@ program
 addCheck(program);
 addCompile(program);
 addExplain(program);
+addSimulate(program);
 addStatus(program);
 addGroups(program);
 addInventory(program);

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { SKIP_REASONS } from './recorded.js';
 
 /** What the commands that explain, simulate, lint and learn say as JSON: `deploy/commands.schema.json` is made of it. */
 export type Output<Schema extends z.ZodType> = z.output<Schema>;
@@ -93,3 +94,140 @@ export type KernelSays = Readonly<Output<typeof kernelSchema>>;
 export type Snat = Readonly<Output<typeof snatSchema>>;
 export type Explanation = Readonly<Output<typeof explanationSchema>>;
 export type ExplainAnswer = Readonly<Output<typeof explainSchema>>;
+
+const count = z.int().nonnegative();
+const sums = {
+  records: count,
+  connections: count.describe('Records that begin one: later records of it add bytes'),
+  bytesOut: count,
+  bytesIn: count,
+};
+
+const changeSchema = z.object({
+  source: z.string().describe('Functions by ARN, else groups, else the address'),
+  destination: z.string().describe('Groups that hold the destination'),
+  before: z.object({
+    verdict: actionSchema,
+    rule: z.string().exactOptional().describe('Absent where the log does not say'),
+  }),
+  after: z.object({ verdict: actionSchema, rule: z.string() }),
+  ...sums,
+  example: z.object({
+    time: z.string(),
+    src: z.string(),
+    dst: z.string(),
+    protocol: z.int().describe('IP protocol number'),
+    port: z.int().describe('0 where there is none'),
+  }),
+});
+
+export const simulateSchema = z.object({
+  records: count.describe('All that were read; judged, monitored and skipped come to as many'),
+  judged: count,
+  monitored: count.describe('What MONITOR rules would have decided: other records tell what became of these'),
+  skipped: z
+    .record(z.enum(SKIP_REASONS), count)
+    .describe(
+      'anomaly: dropped before any rule; loss: events are missing; reply: the way back, in VPC Flow Logs; ' +
+        'empty: an interval without data; unreadable: no record of a known form',
+    ),
+  changed: z.object(sums),
+  breaks: z
+    .object({ ...sums, sources: count })
+    .describe('Permitted as recorded, and no longer by the candidate'),
+  opens: z.object(sums).describe('Refused as recorded, and permitted by the candidate'),
+  changes: z.array(changeSchema),
+  recordsOmitted: count.describe('Records of changes beyond the most that are told apart'),
+});
+
+export type Change = Readonly<Output<typeof changeSchema>>;
+export type SimulateAnswer = Readonly<Output<typeof simulateSchema>>;
+
+export const FINDING_KINDS = [
+  'shadowed',
+  'contradictory',
+  'unreachable',
+  'redundant',
+  'overlap',
+  'empty-group',
+  'unresolved-group',
+  'never-hit',
+  'over-broad',
+  'dns-forgotten',
+  'ntp-forgotten',
+  'limit',
+] as const;
+
+const findingSchema = z.object({
+  id: z.string().describe('Stable: the kind, and the names that it is about'),
+  kind: z.enum(FINDING_KINDS),
+  level: z.enum(['warning', 'info']),
+  message: z.string(),
+  rules: z.array(z.string()),
+  groups: z.array(z.string()),
+  at: z.string().exactOptional().describe('file:line:column of the first rule or group'),
+  proof: z
+    .object({
+      src: z.string(),
+      dst: z.string(),
+      protocol: z.int().describe('IP protocol number'),
+      port: z.int().describe('0 where there is none'),
+    })
+    .exactOptional()
+    .describe('A connection that shows it'),
+});
+
+export const checkSchema = z.object({
+  warnings: z.array(z.string()),
+  findings: z.array(findingSchema),
+  rules: count,
+  groups: count,
+  functions: count,
+});
+
+export type Finding = Readonly<Output<typeof findingSchema>>;
+
+export const learnSchema = z.object({
+  group: z.string(),
+  records: count.describe('All that were read'),
+  learnt: count.describe('Flows of the group that no rule in force decides: the proposal permits them'),
+  permitted: count.describe('Flows of the group that a rule in force permits already'),
+  denied: count.describe('Flows of the group that a rule in force refuses: they are not learnt'),
+  deniedBy: z.array(z.object({ rule: z.string(), records: count })),
+  others: count.describe('Flows of others, and records without a flow'),
+  unreadable: count,
+  omitted: count.describe('Flows beyond the most destinations and ports that are kept'),
+  destinations: count.describe('Addresses that were learnt'),
+  rules: count.describe('Rules of the proposal'),
+  format: z.enum(['yaml', 'terraform']),
+  policy: z.string().describe('The proposal, a policy of its own'),
+});
+
+export type LearnAnswer = Readonly<Output<typeof learnSchema>>;
+
+const kernelFindingSchema = z.object({
+  name: z.string(),
+  level: z.enum(['ok', 'info', 'warning', 'error']),
+  value: z.string(),
+  expected: z.string().exactOptional(),
+  detail: z.string(),
+});
+
+/** What each command says with `--json`, by its name. */
+export const COMMAND_SCHEMAS = {
+  explain: explainSchema,
+  simulate: simulateSchema,
+  check: checkSchema,
+  'check --kernel': z.object({ findings: z.array(kernelFindingSchema) }),
+  learn: learnSchema,
+} as const;
+
+/** The published JSON Schema (2020-12) of the commands, `deploy/commands.schema.json`: one definition a command. */
+export function commandsJsonSchema(): object {
+  const definitions = Object.entries(COMMAND_SCHEMAS).map(([name, schema]) => {
+    const { $schema: _, ...definition } = z.toJSONSchema(schema);
+    return [name, definition] as const;
+  });
+  const $schema = 'https://json-schema.org/draft/2020-12/schema';
+  return { $schema, title: 'What sluice commands say with --json', $defs: Object.fromEntries(definitions) };
+}
