@@ -80,7 +80,20 @@ type Case = readonly [args: readonly string[], code: number, out: string | reado
 
 const CASES: readonly Case[] = [
   [['version'], 0, `sluice 0.1.0, node ${process.version}`, ''],
-  [['check', ...config], 0, 'The policy can be enforced: 1 rule, 4 groups, 1 function, default DENY', ''],
+  [
+    ['check', ...config, '--policy', 'policy'],
+    0,
+    [
+      'policy/policy.yaml:8:5: info: dns-forgotten: no rule permits DNS (udp 53) from "workers", if it goes',
+      'by the gateway',
+      '  shown by 10.0.1.0 to 10.20.0.0, protocol 17, port 53',
+      'policy/policy.yaml:8:5: info: ntp-forgotten: no rule permits NTP (udp 123) from "workers", if it',
+      'goes by the gateway',
+      '  shown by 10.0.1.0 to 10.20.0.0, protocol 17, port 123',
+      'The policy can be enforced: 1 rule, 4 groups, 1 function, default DENY',
+    ],
+    '',
+  ],
   [
     ['check', '--policy', 'warns.tf'],
     1,
@@ -298,7 +311,10 @@ t.test('JSON for machines', async (t) => {
     return JSON.parse(out) as Record<string, unknown>;
   };
   t.strictSame(await ask('version'), { version: '0.1.0', node: process.version });
-  t.strictSame(await ask('check', ...config), { warnings: [], rules: 1, groups: 4, functions: 1 });
+  t.match(await ask('check', ...config), {
+    ...{ warnings: [], rules: 1, groups: 4, functions: 1 },
+    findings: [{ id: 'dns-forgotten' }, { id: 'ntp-forgotten', at: /policy\.yaml:8:5$/ }],
+  });
   const { program } = await ask('compile', ...config);
   rmSync(`${folder}/policy`, { recursive: true });
   mkdirSync(`${folder}/policy`);

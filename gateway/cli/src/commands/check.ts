@@ -1,14 +1,36 @@
 import type { Command } from 'commander';
+import { printPosition } from 'sluice-controller-client/sources/diagnostics.js';
 import type { Wanted } from 'sluice-controller-client/wanted.js';
+import { lint } from 'sluice-gateway/analysis/lint.js';
+import type { Finding as LintFinding } from 'sluice-gateway/analysis/output.js';
+import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { Finding, Level } from 'sluice-gateway/preflight/finding.js';
 import { preflight } from 'sluice-gateway/preflight/preflight.js';
-import { readFiles, readInterfaces } from '../files.js';
-import { config, json, needsFiles, type Options, policy } from '../options.js';
-import { COLUMNS_MAX, EXIT, plural, say, sayTable, show, wrap } from '../output.js';
+import { AskError, ask } from '../ask.js';
+import { type FromFiles, readFiles, readInterfaces } from '../files.js';
+import { config, json, needsFiles, type Options, policy, socket, socketOf } from '../options.js';
+import { COLUMNS_MAX, EXIT, plural, say, sayTable, sayWrapped, show, wrap } from '../output.js';
 import { hasNetAdmin } from '../run.js';
 
-function showCheck({ content, warnings }: Wanted): void {
+/** Findings that are only worth knowing which the human form shows without --all. */
+const INFO_SHOWN_MAX = 20;
+
+function showFindings(findings: readonly LintFinding[]): void {
+  for (const { at, kind, level, message, proof } of findings) {
+    sayWrapped('', `${at === undefined ? '' : `${at}: `}${level}: ${kind}: ${message}`);
+    if (proof === undefined) continue;
+    const { src, dst, protocol, port } = proof;
+    sayWrapped('  ', `shown by ${src} to ${dst}, protocol ${protocol}, port ${port}`);
+  }
+}
+
+function showCheck({ content, warnings }: Wanted, findings: readonly LintFinding[], all: boolean): void {
   for (const warning of warnings) say(`warning: ${warning}`);
+  const infos = findings.filter(({ level }) => level === 'info');
+  const shown = all ? infos : infos.slice(0, INFO_SHOWN_MAX);
+  showFindings([...findings.filter(({ level }) => level === 'warning'), ...shown]);
+  if (shown.length < infos.length)
+    say(`and ${plural(infos.length - shown.length, 'finding')} more, --all shows them`);
   const { rules, defaultAction } = content.policy;
   const functions = content.inventory.functions.length;
   const counts = `${plural(rules.length, 'rule')}, ${plural(content.groups.length, 'group')}, ${plural(functions, 'function')}`;
@@ -72,6 +94,32 @@ function counts({ content }: Awaited<ReturnType<typeof readFiles>>['wanted']) {
   };
 }
 
+/** How often each rule decided, by the gateway that is named; by that of a configuration only where it runs. */
+async function decisionsOf(options: Options): Promise<Readonly<Record<string, number>> | undefined> {
+  if (options.config === undefined && options.socket === undefined) return undefined;
+  try {
+    return await ask<Record<string, number>>(socketOf(options), '/decisions');
+  } catch (error) {
+    if (error instanceof AskError && options.socket === undefined) return undefined;
+    throw error;
+  }
+}
+
+/** What is probably not meant, with the place of the first rule or group that it is about. */
+async function lintFiles({ snapshot, wanted }: FromFiles, options: Options): Promise<LintFinding[]> {
+  const { places, groups } = wanted.known.loaded;
+  const placeOf = (name: string | undefined) => groups.find((group) => group.name === name)?.at;
+  const findings = lint({
+    policy: policyInForce(snapshot.policy, new Date()),
+    groups: snapshot.groups,
+    decisions: await decisionsOf(options),
+  });
+  return findings.map((found) => {
+    const at = places.get(found.rules[0] ?? '') ?? placeOf(found.groups[0]);
+    return at === undefined ? found : { ...found, at: printPosition(at) };
+  });
+}
+
 /** Adds `sluice check`. */
 export function addCheck(program: Command): void {
   program
@@ -81,14 +129,20 @@ export function addCheck(program: Command): void {
       '--kernel',
       'look at the kernel and at the tables of others instead, as sluice run does when it starts',
     )
+    .option('--all', `every finding, not ${INFO_SHOWN_MAX} of those that are only worth knowing`)
     .addOption(config())
     .addOption(policy())
+    .addOption(socket())
     .addOption(json())
-    .action(async ({ kernel, ...options }: Options & { kernel?: boolean }) => {
+    .action(async ({ kernel, all = false, ...options }: Options & { kernel?: boolean; all?: boolean }) => {
       if (kernel === true) return checkKernel(options);
       needsFiles(options);
-      const { wanted } = await readFiles(options);
-      show(options, { warnings: wanted.warnings, ...counts(wanted) }, () => showCheck(wanted));
-      if (wanted.warnings.length > 0) process.exitCode = EXIT.found;
+      const files = await readFiles(options);
+      const { wanted } = files;
+      const findings = await lintFiles(files, options);
+      const answer = { warnings: wanted.warnings, findings, ...counts(wanted) };
+      show(options, answer, () => showCheck(wanted, findings, all));
+      const isWrong = wanted.warnings.length > 0 || findings.some(({ level }) => level === 'warning');
+      if (isWrong) process.exitCode = EXIT.found;
     });
 }

@@ -1,8 +1,8 @@
 import { type Command, Option } from 'commander';
-import { matcherOf } from 'sluice-gateway/analysis/attribution.js';
 import type { Change, SimulateAnswer } from 'sluice-gateway/analysis/output.js';
 import { readFlows } from 'sluice-gateway/analysis/read-flows.js';
 import { Simulation, sourceTest } from 'sluice-gateway/analysis/simulate.js';
+import { matcherOf } from 'sluice-gateway/matcher/of-snapshot.js';
 import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import { type FileOptions, type FromFiles, readFiles } from '../files.js';
 import { config, json, type Options } from '../options.js';
