@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readFlows } from 'sluice-gateway/analysis/read-flows.js';
-import { readOwnRecord } from 'sluice-gateway/analysis/recorded.js';
+import { type RecordedFlow, readOwnRecord } from 'sluice-gateway/analysis/recorded.js';
 import { Simulation } from 'sluice-gateway/analysis/simulate.js';
 import { Matcher } from 'sluice-gateway/matcher/matcher.js';
 import { type Address, parseAddress, printAddress } from 'sluice-gateway/net/address.js';
@@ -21,7 +21,24 @@ const PAIRS = 100_000;
 const ROUNDS = 5;
 const CHECKED = 500;
 const LINES_AT_ONCE = 5_000;
+/** Of the rules, so many are disabled in the policy that the records are of. */
+const DISABLED_EVERY = 10;
 const PORTS = [443, 443, 443, 53, 123, 5_432, 8_080, 25];
+
+/** What of a record does not count for its verdict. */
+const UNSAID: RecordedFlow = {
+  ...{
+    time: '',
+    src: '',
+    dst: '',
+    protocol: 6,
+    dstPort: 0,
+    verdict: 'PERMIT',
+    rule: undefined,
+    enforced: true,
+  },
+  ...{ functions: [], groups: [], connections: 0, bytesOut: 0, bytesIn: 0 },
+};
 
 function addressIn(prefix: Prefix, random: Random): Address {
   const { first, last } = prefixInterval(prefix);
@@ -29,32 +46,35 @@ function addressIn(prefix: Prefix, random: Random): Address {
 }
 
 /** Records as the gateway writes them when connections end, of what another policy decided. */
-function makeLines(groups: GroupPrefixes, count: number, random: Random): () => string {
+function makeLines(groups: GroupPrefixes, before: Simulation, count: number, random: Random): () => string {
   const lists = [...groups].filter(([name, list]) => name !== 'Anywhere' && list.length > 0);
   const functions = lists.filter(([name]) => name.startsWith('function'));
   const pair = () => {
     const [name, from] = random.pick(functions);
     const prefix = random.pick(from);
     const targets = random.pick(lists)[1].filter(({ family }) => family === prefix.family);
-    const dst = targets.length === 0 ? prefix : random.pick(targets);
-    return { name, src: printAddress(addressIn(prefix, random)), dst: printAddress(addressIn(dst, random)) };
+    const target = targets.length === 0 ? prefix : random.pick(targets);
+    const [src, dst] = [prefix, target].map((one) => printAddress(addressIn(one, random)));
+    const port = random.pick(PORTS);
+    const asked = { ...UNSAID, src: src!, dst: dst!, protocol: 6, dstPort: port };
+    return { name, src, dst, port, decided: before.decide(asked)! };
   };
   const pairs = Array.from({ length: Math.min(PAIRS, count) }, pair);
   return () => {
-    const { name, src, dst } = random.pick(pairs);
-    const isPermitted = random.below(4) > 0;
+    const { name, src, dst, port, decided } = random.pick(pairs);
+    const isPermitted = decided.action === 'PERMIT';
     const time = new Date(1_790_000_000_000 + random.below(86_400_000)).toISOString();
     return `${JSON.stringify({
       ...{ schema: 'sluice.flow/1', time, event: isPermitted ? 'close' : 'deny', gateway: 'gw-a' },
-      ...{ verdict: isPermitted ? 'PERMIT' : 'DENY', enforced: true, reason: 'rule' },
-      ...{ rule: { name: `rule-${random.below(2_000)}`, priority: 10 }, generation: 7, start: time },
+      ...{ verdict: decided.action, enforced: true, reason: 'rule' },
+      ...{ rule: { name: decided.name, priority: 10 }, generation: 7, start: time },
       src: {
         ...{ ip: src, port: 1_024 + random.below(60_000) },
         functions: [`arn:aws:lambda:us-east-1:111122223333:function:${name}`],
         groups: ['Anywhere', name],
         ...{ identity: 'dedicated-subnet', account: '111122223333', region: 'us-east-1' },
       },
-      dst: { ip: dst, port: random.pick(PORTS), groups: ['Anywhere', 'Public Internet'] },
+      dst: { ip: dst, port, groups: ['Anywhere', 'Public Internet'] },
       ...{ protocol: 'TCP', communityId: '1:WRTMjb8cnI9rPear9xOVwMSbsJE=', end: time },
       ...{ nat: { ip: '198.18.0.1', port: 43_467 }, endReason: 'closed' },
       bytes: { out: random.below(100_000), in: random.below(1_000_000) },
@@ -96,7 +116,9 @@ async function run(report: Report, { size = RECORDS }: BenchOptions): Promise<vo
     groups: [...groups].map(([name, prefixes]) => ({ name, prefixes })),
     ...{ functions: [], excluded: [] },
   });
-  const next = makeLines(groups, size, seededRandom(SEED));
+  const rules = inForce.rules.filter((_, index) => index % DISABLED_EVERY > 0);
+  const before = new Simulation({ ...inForce, rules }, matcher);
+  const next = makeLines(groups, before, size, seededRandom(SEED));
   check(inForce, groups, new Simulation(inForce, matcher), next);
   const folder = mkdtempSync(join(tmpdir(), 'sluice-simulate-'));
   try {

@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import {
   COMMAND_SCHEMAS,
   commandsJsonSchema,
+  type ExplainAnswer,
   type Finding,
   type LearnAnswer,
   type SimulateAnswer,
@@ -284,4 +285,39 @@ t.test('learn proposes a policy that reads back and permits what was seen', asyn
     code: 2,
     error: 'Cannot learn: there is no group called "nobody"\n',
   });
+});
+
+t.test('explain takes a name for its addresses, and says what keeps rules from deciding', async (t) => {
+  const local = policyOf(
+    rule('off', 1, 'PERMIT', 'apps', 'loop', ', enforcement: DISABLE'),
+    rule('over', 2, 'PERMIT', 'apps', 'loop', ', expires: 2020-01-01T00:00:00Z'),
+    rule('seen', 3, 'PERMIT', 'apps', 'loop', ', enforcement: MONITOR'),
+    rule('others', 4, 'PERMIT', 'jobs', 'loop'),
+    rule('elsewhere', 5, 'PERMIT', 'apps', 'ledger'),
+    rule('ping', 6, 'PERMIT', 'apps', 'loop').replace('TCP', 'ICMP'),
+    rule('ssh', 7, 'PERMIT', 'apps', 'loop', ', portRanges: [{ lo: 22 }]'),
+    rule('web', 8, 'PERMIT', 'apps', 'loop', HTTPS),
+    rule('never', 9, 'PERMIT', 'apps', 'loop'),
+  ).replace('smartGroups:\n', `smartGroups:\n${group('loop', '127.0.0.0/8')}`);
+  const folder = t.testdir({ 'policy.yaml': local });
+  const asked = (dst: string, ...more: string[]) => [
+    ...['--src', '10.0.1.7', '--dst', dst, '--port', '443', '--policy', 'policy.yaml', ...more],
+  ];
+  const { answer, code } = await ask(t, folder, 'explain', asked('localhost'));
+  t.equal(code, 0);
+  const { passed, rule: decides, dst } = answer as ExplainAnswer;
+  t.equal(decides.name, 'web');
+  t.strictSame(
+    passed.map(({ name, why }) => `${name} ${why}`),
+    [
+      ...['off disabled', 'over expired', 'seen monitor', 'others source', 'elsewhere destination'],
+      ...['ping protocol', 'ssh port'],
+    ],
+  );
+  t.strictSame(dst.memberships, [{ group: 'loop', prefix: '127.0.0.0/8', via: 'cidr' }]);
+  const { out } = await sluice(folder, ['explain', ...asked('localhost')]);
+  t.ok(
+    out.split('\n').every((line) => line.length <= 100),
+    'it fits 100 columns',
+  );
 });

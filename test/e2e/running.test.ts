@@ -1,6 +1,6 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import type { GroupAnswer, Status } from 'sluice-gateway/admin/answers.js';
-import type { ExplainAnswer } from 'sluice-gateway/analysis/output.js';
+import type { ExplainAnswer, Finding } from 'sluice-gateway/analysis/output.js';
 import type { FlowRecord } from 'sluice-gateway/flows/record.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import t, { type Test } from 'tap';
@@ -57,6 +57,13 @@ async function explainAgrees(t: Test, stage: Stage): Promise<void> {
     const [arrived] = stage.attempt(zone, [{ from, to: LEDGER.to, port, protocol: 'tcp' }]);
     t.equal(arrived, passes, `${src} to ${port}: packets say what explain says`);
   }
+}
+
+/** Rules that a check by the gateway's counters says were never hit. */
+async function neverHit(stage: Stage): Promise<unknown> {
+  const { out } = await stage.sluice('check', '--config', stage.path('sluice.yaml'), '--json');
+  const { findings } = JSON.parse(out) as { findings: Finding[] };
+  return findings.filter(({ kind }) => kind === 'never-hit').map(({ id }) => id);
 }
 
 async function answersAreWhole(t: Test, stage: Stage): Promise<void> {
@@ -197,7 +204,9 @@ t.test('a running gateway answers', async (t) => {
   const stage = await setUpWorkers(t);
   stage.start();
   await stage.ready(({ functions }) => functions > 0);
+  t.strictSame(await neverHit(stage), ['never-hit/workers-to-ledger']);
   await t.test('explain', (t) => explainAgrees(t, stage));
+  t.strictSame(await neverHit(stage), [], 'its packets were counted');
   await t.test('JSON', (t) => answersAreWhole(t, stage));
   await t.test('bad policies', (t) => badPolicies(t, stage));
   const second = await stage.sluice('run', '--config', stage.path('sluice.yaml'));

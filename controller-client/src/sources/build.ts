@@ -67,6 +67,7 @@ function positionOf(node: Node, ...path: PropertyKey[]): Position {
 class Builder {
   readonly problems: Diagnostic[] = [];
   readonly warnings: Diagnostic[] = [];
+  readonly written = new Map<string, GroupInput>();
   /** False when files are missing that could define a name: then no name is called unknown. */
   readonly #complete: boolean;
   readonly #references = new Map<string, GroupReference>();
@@ -130,6 +131,7 @@ class Builder {
     this.problems.push(...reader.problems);
     for (const { group, at } of groupsIn(expressions)) this.#checkGroup(group, at);
     if (input === undefined) return undefined;
+    this.written.set(input.name, input);
     return { name: input.name, expressions, resolve: input.resolve ?? 'subnets', at: node.at };
   }
 
@@ -303,6 +305,7 @@ export function buildPolicy(
   return {
     policy: { rules: ordered.rules, defaultAction },
     groups,
+    written: builder.written,
     places: new Map(rules.map(({ rule, at: place }) => [rule.name, place])),
     warnings: sortDiagnostics(warnings),
   };

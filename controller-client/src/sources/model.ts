@@ -1,6 +1,7 @@
 import type { Prefix } from 'sluice-gateway/net/prefix.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
 import type { Diagnostic, Position } from './diagnostics.js';
+import type { GroupInput } from './schema.js';
 
 /** Conditions on a resource, all of which must hold; absent means any. Which of them a type takes: schema.ts. */
 export interface Conditions {
@@ -98,6 +99,8 @@ export interface LoadedPolicy {
   /** Rules in the order of evaluation. */
   readonly policy: Policy;
   readonly groups: readonly GroupSpec[];
+  /** Each group in the words of our own form, by its name. */
+  readonly written: ReadonlyMap<string, GroupInput>;
   /** Where each rule stands, by its name. */
   readonly places: ReadonlyMap<string, Position>;
   readonly warnings: readonly Diagnostic[];

@@ -1,9 +1,9 @@
 import { type Prefix, printPrefix } from 'sluice-gateway/net/prefix.js';
-import { type PolicyRule, SYSTEM_GROUPS } from 'sluice-gateway/policy/model.js';
+import type { PolicyRule } from 'sluice-gateway/policy/model.js';
 import { stringify } from 'yaml';
+import { systemReferences } from './controller.js';
 import { quote } from './diagnostics.js';
-import type { GroupSpec } from './model.js';
-import { POLICY_VERSION } from './schema.js';
+import { type GroupInput, POLICY_VERSION } from './schema.js';
 
 export const POLICY_FORMATS = ['yaml', 'terraform'] as const;
 export type PolicyFormat = (typeof POLICY_FORMATS)[number];
@@ -12,33 +12,18 @@ export type PolicyFormat = (typeof POLICY_FORMATS)[number];
 export interface PolicyText {
   /** Lines of comment above it. */
   readonly comment: readonly string[];
-  readonly specs: readonly GroupSpec[];
+  readonly written: readonly GroupInput[];
   readonly groups: readonly { readonly name: string; readonly prefixes: readonly Prefix[] }[];
   readonly rules: readonly PolicyRule[];
 }
 
 type Condition = Readonly<Record<string, unknown>>;
-interface Group {
-  readonly name: string;
-  readonly selector: { readonly any: readonly { readonly all: Condition }[] };
-}
-
-/** A group as policy files have it: without the places that it was read at. */
-function groupOf({ name, expressions, at: _, ...rest }: GroupSpec): Group {
-  const any = expressions.map((expression) => {
-    if (expression.type === 'cidr') return { all: { cidr: printPrefix(expression.prefix) } };
-    const { at: _, ...all } = expression;
-    return { all };
-  });
-  return { name, selector: { any }, ...rest };
-}
-
 function ruleOf({ portRanges, ...rule }: PolicyRule) {
   const ranges = portRanges.map(({ lo, hi }) => (lo === hi ? { lo } : { lo, hi }));
   return ranges.length === 0 ? rule : { ...rule, portRanges: ranges };
 }
 
-function printYaml(groups: readonly Group[], rules: readonly PolicyRule[]): string {
+function printYaml(groups: readonly GroupInput[], rules: readonly PolicyRule[]): string {
   return stringify({ version: POLICY_VERSION, smartGroups: groups, policies: rules.map(ruleOf) });
 }
 
@@ -50,6 +35,9 @@ const TERRAFORM_KEY: Readonly<Record<string, string>> = {
   ...{ accountId: 'account_id', id: 'res_id' },
 };
 
+const noTerraform = (group: string, key: string) =>
+  new Error(`Cannot write group ${quote(group)} as Terraform: it has no ${quote(key)}, use YAML`);
+
 function conditionLines(group: string, all: Condition): string[] {
   return Object.entries(all).flatMap(([key, value]) => {
     if (value === undefined) return [];
@@ -59,7 +47,7 @@ function conditionLines(group: string, all: Condition): string[] {
     }
     const name = TERRAFORM_KEY[key];
     if (name !== undefined && typeof value === 'string') return [`${name} = ${hcl(value)}`];
-    throw new Error(`Cannot write group ${quote(group)} as Terraform: it has no ${quote(key)}, use YAML`);
+    throw noTerraform(group, key);
   });
 }
 
@@ -80,21 +68,22 @@ function labelsOf(names: readonly string[]): ReadonlyMap<string, string> {
   return labels;
 }
 
-/** The UUIDs of the system groups, which every Controller has. */
-const SYSTEM_UUIDS = new Map<string, string>(
-  SYSTEM_GROUPS.map((name, index) => [name, `def000ad-0000-0000-0000-00000000000${index}`]),
+/** The system groups by the UUIDs that every Controller gives them. */
+const SYSTEM_UUIDS = new Map(
+  systemReferences({ file: '', line: 1, column: 1 }).map(({ name, target }) => [name, target]),
 );
 
-function printTerraform(groups: readonly Group[], rules: readonly PolicyRule[]): string {
+function printTerraform(groups: readonly GroupInput[], rules: readonly PolicyRule[]): string {
   const labels = labelsOf(groups.map(({ name }) => name));
   const reference = (name: string) => {
     const label = labels.get(name);
     return label === undefined ? hcl(SYSTEM_UUIDS.get(name) ?? name) : `aviatrix_smart_group.${label}.uuid`;
   };
   const list = (names: readonly string[]) => `[${names.map(reference).join(', ')}]`;
-  const resources = groups.map(({ name, selector }) => {
+  const resources = groups.map(({ name, selector, resolve = 'subnets' }) => {
+    if (resolve !== 'subnets') throw noTerraform(name, 'resolve');
     const expressions = selector.any.flatMap(({ all }) =>
-      block('match_expressions', conditionLines(name, all)),
+      block('match_expressions', conditionLines(name, all as Condition)),
     );
     const body = [`name = ${hcl(name)}`, ...block('selector', expressions)];
     return block(`resource "aviatrix_smart_group" ${hcl(labels.get(name)!)}`, body);
@@ -114,13 +103,13 @@ function printTerraform(groups: readonly Group[], rules: readonly PolicyRule[]):
 }
 
 const PRINT: Readonly<
-  Record<PolicyFormat, (groups: readonly Group[], rules: readonly PolicyRule[]) => string>
+  Record<PolicyFormat, (groups: readonly GroupInput[], rules: readonly PolicyRule[]) => string>
 > = { yaml: printYaml, terraform: printTerraform };
 
 /** Writes a policy that our own reader reads back as it is. Throws for a group that the format can't express. */
-export function printPolicy({ comment, specs, groups, rules }: PolicyText, format: PolicyFormat): string {
+export function printPolicy({ comment, written, groups, rules }: PolicyText, format: PolicyFormat): string {
   const defined = [
-    ...specs.map(groupOf),
+    ...written,
     ...groups.map(({ name, prefixes }) => ({
       name,
       selector: { any: prefixes.map((prefix) => ({ all: { cidr: printPrefix(prefix) } })) },

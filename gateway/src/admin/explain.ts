@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { explain, type Known } from '../analysis/explain.js';
+import { type Explained, explain, type Known } from '../analysis/explain.js';
 import type { ExplainAnswer, Explanation } from '../analysis/output.js';
 import { type Address, readAddress } from '../net/address.js';
 import { BITS } from '../net/family.js';
@@ -20,12 +20,6 @@ export type Question = z.output<typeof questionSchema>;
 
 /** Pairs of addresses that one answer looks at. */
 const ALTERNATIVES_MAX = 1_000;
-
-/** A connection that the question may mean, and what is said of it. */
-export interface Explained {
-  readonly connection: Connection;
-  readonly explanation: Explanation;
-}
 
 const PROTOCOL_NUMBERS: Readonly<Record<string, { readonly 4: number; readonly 6: number }>> = {
   tcp: { 4: PROTOCOL_TCP, 6: PROTOCOL_TCP },

@@ -2,12 +2,13 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
 import { z } from 'zod';
+import { addMemberships, type OriginsOf } from '../analysis/explain.js';
 import { explainAllLive } from '../analysis/live.js';
 import type { Matcher } from '../matcher/matcher.js';
 import type { Prefix } from '../net/prefix.js';
 import type { GatewayInterfaces } from '../policy/fixed-chains.js';
 import type { PolicyInForce } from '../policy/in-force.js';
-import { readOrigins } from '../snapshot/provenance.js';
+import { originsOf, readOrigins } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
 import { printableJson } from '../text.js';
 import { answerGroups, type GroupAnswer, type RecentFlows, type Status } from './answers.js';
@@ -49,7 +50,14 @@ async function answerExplain(sources: AdminSources, query: Record<string, string
   const { policy, snapshot } = inForce(sources);
   const known = { matcher: sources.matcher(), now: sources.now() };
   const explained = explainQuestion(snapshot, known, sources.ownAddresses(), questionSchema.parse(query));
-  return answerOf(await explainAllLive(explained, policy, sources.interfaces));
+  const read = new Map<string, ReturnType<typeof readOrigins>>();
+  const origins: OriginsOf = async (group, address) => {
+    const all = read.get(group) ?? readOrigins(sources.snapshotFolder, snapshot, group);
+    read.set(group, all);
+    return originsOf((await all) ?? [], address);
+  };
+  const told = await Promise.all(explained.map((one) => addMemberships(one, origins)));
+  return answerOf(await explainAllLive(told, policy, sources.interfaces));
 }
 
 type Answer = (query: Record<string, string>) => unknown;

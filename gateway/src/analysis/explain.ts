@@ -2,20 +2,13 @@ import type { Matcher } from '../matcher/matcher.js';
 import { type Address, printAddress } from '../net/address.js';
 import type { Connection } from '../policy/evaluate.js';
 import { matchesService } from '../policy/evaluate.js';
-import { DEFAULT_RULE_NAME, type Policy, type PolicyRule } from '../policy/model.js';
-import type { ExplainedRule, ExplainedSide, Explanation, PassedRule } from './output.js';
-
-/** Why an address is in groups, where something keeps that. */
-export type MembershipsOf = (
-  address: Address,
-  groups: readonly string[],
-) => NonNullable<ExplainedSide['memberships']>;
+import { DEFAULT_RULE_NAME, type Policy, type PolicyRule, SYSTEM_GROUPS } from '../policy/model.js';
+import type { ExplainedRule, ExplainedSide, Explanation, Membership, PassedRule } from './output.js';
 
 /** What an explanation goes by. */
 export interface Known {
   readonly policy: Policy;
   readonly matcher: Pick<Matcher, 'groupsOf' | 'functionsOf'>;
-  readonly membershipsOf?: MembershipsOf | undefined;
   readonly now: Date;
 }
 
@@ -41,14 +34,13 @@ function whyPassed(
 
 /** Explains what policy says of a connection at a moment, rule by rule. Cost: linear in the rules. */
 export function explain(known: Known, connection: Connection): Explanation {
-  const { policy, matcher, membershipsOf, now } = known;
+  const { policy, matcher, now } = known;
   const side = (address: Address): ExplainedSide => {
     const groups = [...matcher.groupsOf(address)];
     return {
       ip: printAddress(address),
       groups,
       functions: matcher.functionsOf(address).map(({ arn, identity }) => ({ arn, identity })),
-      ...(membershipsOf !== undefined && { memberships: membershipsOf(address, groups) }),
     };
   };
   const [src, dst] = [side(connection.src), side(connection.dst)];
@@ -64,4 +56,53 @@ export function explain(known: Known, connection: Connection): Explanation {
   const { action } = policy.defaultAction;
   const rule = { name: DEFAULT_RULE_NAME, action };
   return { verdict: action, reason: 'default', rule, passed, src, dst };
+}
+
+/** Why a prefix that holds an address is in a group. */
+export interface Origin {
+  readonly prefix: string;
+  readonly via: string;
+  readonly by?: string;
+  /** The group inside the group that brought it. */
+  readonly group?: string;
+  readonly since?: string;
+}
+
+/** The reasons for which an address is in a group, where something keeps them. */
+export type OriginsOf = (group: string, address: Address) => Promise<readonly Origin[]>;
+
+/** A connection, and what is said of it. */
+export interface Explained {
+  readonly connection: Connection;
+  readonly explanation: Explanation;
+}
+
+async function membershipsOf(
+  side: ExplainedSide,
+  address: Address,
+  originsOf: OriginsOf,
+): Promise<Membership[]> {
+  const groups = side.groups.filter((name) => !(SYSTEM_GROUPS as readonly string[]).includes(name));
+  const memberships = groups.map(
+    async (group): Promise<Membership[]> =>
+      (await originsOf(group, address)).map(({ group: through, ...origin }) => ({
+        ...{ group, ...origin },
+        ...(through !== undefined && { through }),
+      })),
+  );
+  return (await Promise.all(memberships)).flat();
+}
+
+/** Says of both sides why they are in the groups that policy defines. */
+export async function addMemberships(
+  { connection, explanation }: Explained,
+  originsOf: OriginsOf,
+): Promise<Explained> {
+  const { src, dst } = explanation;
+  const [from, to] = await Promise.all([
+    membershipsOf(src, connection.src, originsOf),
+    membershipsOf(dst, connection.dst, originsOf),
+  ]);
+  const sides = { src: { ...src, memberships: from }, dst: { ...dst, memberships: to } };
+  return { connection, explanation: { ...explanation, ...sides } };
 }

@@ -125,7 +125,7 @@ interface Pool {
 /** Gathers what a group was seen to reach while nothing refused or permitted it by a rule in force. */
 export class Learner {
   readonly #input: LearnInput;
-  readonly #addresses = new Addresses();
+  readonly #addresses: Addresses;
   /** Services by destination address. */
   readonly #seen = new Map<string, Services>();
   readonly #denied = new Map<string, number>();
@@ -134,6 +134,7 @@ export class Learner {
 
   constructor(input: LearnInput) {
     this.#input = input;
+    this.#addresses = new Addresses(input.matcher);
   }
 
   take(read: RecordedFlow | SkipReason): void {
@@ -157,8 +158,7 @@ export class Learner {
 
   /** Whether the group holds an address now. */
   isMember(ip: string): boolean {
-    const address = this.#addresses.of(ip);
-    return address !== undefined && this.#input.matcher.groupsOf(address).includes(this.#input.group);
+    return this.#addresses.of(ip)?.groups.includes(this.#input.group) === true;
   }
 
   #learn(flow: RecordedFlow): void {

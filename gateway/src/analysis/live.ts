@@ -5,6 +5,7 @@ import type { Connection } from '../policy/evaluate.js';
 import type { GatewayInterfaces } from '../policy/fixed-chains.js';
 import type { PolicyInForce } from '../policy/in-force.js';
 import { lookUpRoute } from '../route/lookup.js';
+import type { Explained } from './explain.js';
 import { KernelTable } from './kernel-table.js';
 import { MissingChainError, UnreadableProgramError, type Walked, walkKernel } from './kernel-walk.js';
 import type { Explanation, KernelSays, Snat } from './output.js';
@@ -87,7 +88,7 @@ const ASKED_MAX = 16;
 
 /** Adds to explanations what only a live gateway can know. Cost: about a dozen netlink requests for each. */
 export async function explainAllLive(
-  explained: readonly { readonly connection: Connection; readonly explanation: Explanation }[],
+  explained: readonly Explained[],
   policy: PolicyInForce,
   interfaces: GatewayInterfaces,
 ): Promise<Explanation[]> {

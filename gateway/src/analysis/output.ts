@@ -44,6 +44,8 @@ const sideSchema = z.object({
         group: z.string(),
         prefix: z.string(),
         via: z.string().describe('ARN of a function, id of a resource, or what else the group names'),
+        by: z.string().exactOptional().describe('The subnet or network interface by which a function has it'),
+        through: z.string().exactOptional().describe('The group inside the group that brought it'),
         since: z.string().exactOptional(),
       }),
     )
@@ -89,6 +91,7 @@ export const explainSchema = explanationSchema.extend({
 
 export type ExplainedRule = Readonly<Output<typeof ruleSchema>>;
 export type PassedRule = Readonly<Output<typeof passedSchema>>;
+export type Membership = Readonly<NonNullable<Output<typeof sideSchema>['memberships']>[number]>;
 export type ExplainedSide = Readonly<Output<typeof sideSchema>>;
 export type KernelSays = Readonly<Output<typeof kernelSchema>>;
 export type Snat = Readonly<Output<typeof snatSchema>>;

@@ -27,17 +27,29 @@ function add(sums: Sums, { connections, bytesOut, bytesIn }: RecordedFlow): void
 
 type Attribution = Pick<Matcher, 'groupsOf' | 'functionsOf'>;
 
-/** Addresses by their text, and whom they belong to. */
-export class Addresses {
-  readonly #known = new Map<string, Address | undefined>();
+/** An address and the groups that hold it. */
+export interface Known extends Address {
+  readonly groups: readonly string[];
+}
 
-  of(text: string): Address | undefined {
+/** Addresses by their text: a log has the same ones again and again. */
+export class Addresses {
+  readonly #matcher: Pick<Matcher, 'groupsOf'>;
+  readonly #known = new Map<string, Known>();
+
+  constructor(matcher: Pick<Matcher, 'groupsOf'>) {
+    this.#matcher = matcher;
+  }
+
+  of(text: string): Known | undefined {
     const known = this.#known.get(text);
     if (known !== undefined) return known;
     const address = readAddress(text);
+    if (address === undefined) return undefined;
+    const found = { ...address, groups: this.#matcher.groupsOf(address) };
     if (this.#known.size >= ADDRESSES_MAX) this.#known.clear();
-    this.#known.set(text, address);
-    return address;
+    this.#known.set(text, found);
+    return found;
   }
 }
 
@@ -56,7 +68,7 @@ export function tellingGroups(groups: readonly string[]): readonly string[] {
 export class Simulation {
   readonly #judge: Judge;
   readonly #matcher: Attribution;
-  readonly #addresses = new Addresses();
+  readonly #addresses: Addresses;
   readonly #skipped = Object.fromEntries(SKIP_REASONS.map((reason) => [reason, 0])) as Record<
     SkipReason,
     number
@@ -74,7 +86,9 @@ export class Simulation {
   #omitted = 0;
 
   constructor(policy: PolicyInForce, matcher: Attribution) {
-    this.#judge = new Judge(policy, matcher);
+    this.#addresses = new Addresses(matcher);
+    // It is asked of nothing but known addresses.
+    this.#judge = new Judge(policy, { groupsOf: (address) => (address as Known).groups });
     this.#matcher = matcher;
   }
 
@@ -134,7 +148,7 @@ export class Simulation {
   }
 
   #destinationOf({ dst }: RecordedFlow): string {
-    const groups = this.#matcher.groupsOf(this.#addresses.of(dst)!);
+    const { groups } = this.#addresses.of(dst)!;
     let text = this.#destinations.get(groups);
     if (text === undefined) {
       text = tellingGroups(groups).join(', ');
@@ -149,7 +163,7 @@ export class Simulation {
     const address = this.#addresses.of(src)!;
     const owners = this.#matcher.functionsOf(address).map(({ arn }) => arn);
     if (owners.length > 0) return owners.join(', ');
-    const groups = this.#matcher.groupsOf(address).filter((name) => !isSystem(name));
+    const groups = address.groups.filter((name) => !isSystem(name));
     return groups.length > 0 ? groups.join(', ') : src;
   }
 
@@ -173,12 +187,10 @@ export class Simulation {
 /** Whether an address may connect as far as policy knows: a function has it, or a group that rules name as a source. */
 export function sourceTest(policy: PolicyInForce, matcher: Attribution): (ip: string) => boolean {
   const sources = new Set(policy.rules.flatMap(({ rule }) => rule.src).filter((name) => !isSystem(name)));
-  const addresses = new Addresses();
+  const addresses = new Addresses(matcher);
   return (ip) => {
     const address = addresses.of(ip);
     if (address === undefined) return false;
-    return (
-      matcher.functionsOf(address).length > 0 || matcher.groupsOf(address).some((name) => sources.has(name))
-    );
+    return matcher.functionsOf(address).length > 0 || address.groups.some((name) => sources.has(name));
   };
 }

@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import type { Command } from 'commander';
 import { answerOf, explainQuestion, questionSchema } from 'sluice-gateway/admin/explain.js';
-import type { MembershipsOf } from 'sluice-gateway/analysis/explain.js';
+import { addMemberships, type OriginsOf } from 'sluice-gateway/analysis/explain.js';
 import type {
   ExplainAnswer,
   ExplainedRule,
@@ -16,7 +16,6 @@ import { snatOf } from 'sluice-gateway/analysis/snat.js';
 import { matcherOf } from 'sluice-gateway/matcher/of-snapshot.js';
 import { readAddress } from 'sluice-gateway/net/address.js';
 import { prefixContains, printPrefix } from 'sluice-gateway/net/prefix.js';
-import { SYSTEM_GROUPS } from 'sluice-gateway/policy/model.js';
 import { ask } from '../ask.js';
 import { type FileOptions, readFiles } from '../files.js';
 import { config, isFromFiles, json, type Options, policy, socket, socketOf } from '../options.js';
@@ -42,9 +41,13 @@ function showSide(word: string, { ip, groups, memberships = [] }: ExplainedSide,
   const named = groups.length === 0 ? 'no group' : groups.join(', ');
   sayWrapped(`  ${word.padEnd(4)} `, `${ip}, in ${named}`);
   const shown = all ? memberships : memberships.slice(0, MEMBERSHIPS_SHOWN_MAX);
-  for (const { group, prefix, via, since } of shown) {
+  for (const { group, prefix, via, by, through, since } of shown) {
     const seen = since === undefined ? '' : `, as of ${since}`;
-    sayWrapped('       ', `${group}: ${prefix} by ${via.replace(/^arn:.*:function:/, 'function ')}${seen}`);
+    const how = [by, through && `in ${through}`].filter(Boolean).map((text) => ` (${text})`);
+    sayWrapped(
+      '       ',
+      `${group}: ${prefix} by ${via.replace(/^arn:.*:function:/, 'function ')}${how.join('')}${seen}`,
+    );
   }
   const hidden = memberships.length - shown.length;
   if (hidden > 0) sayWrapped('       ', `and by ${hidden} more, --all shows them`);
@@ -126,23 +129,17 @@ type Explainer = (query: Query) => Promise<ExplainAnswer>;
 /** Explains from files: policy as it is on disk, and AWS as it was last known. */
 async function explainerOf(options: FileOptions): Promise<Explainer> {
   const { snapshot, wanted, interfaces } = await readFiles(options);
-  const known = {
-    matcher: matcherOf(snapshot, []),
-    now: new Date(),
-    membershipsOf: ((address, groups) =>
-      wanted.content.groups
-        .filter(({ name }) => groups.includes(name) && !(SYSTEM_GROUPS as readonly string[]).includes(name))
-        .flatMap(({ name: group, members }) =>
-          members
-            .filter(({ prefix }) => prefixContains(prefix, address))
-            .map(({ prefix, ...member }) => ({ group, prefix: printPrefix(prefix), ...member })),
-        )) satisfies MembershipsOf,
-  };
+  const known = { matcher: matcherOf(snapshot, []), now: new Date() };
+  const originsOf: OriginsOf = async (group, address) =>
+    (wanted.content.groups.find(({ name }) => name === group)?.members ?? [])
+      .filter(({ prefix }) => prefixContains(prefix, address))
+      .map(({ prefix, ...origin }) => ({ ...origin, prefix: printPrefix(prefix) }));
   const snat = snatOf(interfaces);
   return async (query) => {
     const explained = explainQuestion(snapshot, known, [], questionSchema.parse(query));
+    const told = await Promise.all(explained.map((one) => addMemberships(one, originsOf)));
     return answerOf(
-      explained.map(({ explanation }) =>
+      told.map(({ explanation }) =>
         snat === undefined || explanation.verdict !== 'PERMIT' ? explanation : { ...explanation, snat },
       ),
     );

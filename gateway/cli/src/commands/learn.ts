@@ -54,8 +54,8 @@ async function learn(
     `What ${JSON.stringify(group)} was seen to reach, from ${summary.learnt} of ${summary.records} records.`,
     'A policy of its own: beside the files that define these groups already, leave those out.',
   ];
-  const specs = wanted.loaded.groups.filter(({ name }) => name === group || existing.includes(name));
-  return { ...summary, format, policy: printPolicy({ comment, specs, groups, rules }, format) };
+  const written = [group, ...existing].flatMap((name) => wanted.known.loaded.written.get(name) ?? []);
+  return { ...summary, format, policy: printPolicy({ comment, written, groups, rules }, format) };
 }
 
 function showLearnt({ learnt, permitted, denied, deniedBy, rules, omitted, policy }: LearnAnswer): void {
