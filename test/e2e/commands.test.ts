@@ -211,7 +211,7 @@ const CASES: readonly Case[] = [
     'FUNCTION  ACCOUNT       REGION     IDENTITY          PREFIXES\nworker    111122223333  us-east-1  dedicated-subnet  10.0.1.0/28 10.0.7.0/28 fd00:1::/64',
     '',
   ],
-  ...['status', 'groups', 'inventory', 'flows'].map(
+  ...['status', 'groups', 'inventory', 'flows', 'top'].map(
     (command): Case => [[command, '--socket', 'none.sock'], 2, '', NO_GATEWAY],
   ),
   [[...explain('worker', '10.20.0.5', '--port', '1'), '--socket', 'none.sock'], 2, '', NO_GATEWAY],
@@ -262,6 +262,11 @@ const CONFIG_CASES: readonly (readonly [from: string, to: string, error: string]
     'bad.yaml:8:26: flows.sinks.0.type is "fluentd": expected stdout, file, syslog, http, otlp, ipfix, kafka or s3',
   ],
   ['{ socket: admin.sock }', '', 'bad.yaml:10:8: admin is empty, expected a map'],
+  [
+    '127.0.0.1:9464 }',
+    '127.0.0.1:9464, rulesMax: 5000 }',
+    'bad.yaml:9:46: metrics.rulesMax is 5000: the highest allowed is 4000',
+  ],
   [
     '127.0.0.1:9464',
     'localhost',

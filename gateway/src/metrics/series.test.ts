@@ -2,7 +2,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import t from 'tap';
 import { type ConntrackEvent, IPS_SRC_NAT } from '../conntrack/decode.js';
+import { conntrackStats } from '../conntrack/stats.js';
 import { parseAddress } from '../net/address.js';
+import type { NetlinkConnection } from '../netlink/connection.js';
+import { MessageWriter } from '../netlink/writer.js';
 import { encodeMark } from '../nft/mark.js';
 import { ByGroup } from './by-group.js';
 import { ConnectionSums } from './connections.js';
@@ -79,6 +82,7 @@ t.test('the busiest rules have places, and give them up only to much busier ones
   t.same(shown({ a: 16, b: 9, c: 1, d: 8 }), ['b 9', 'd 8', 'other 11'], 'twice as much is not enough');
   t.same(shown({ a: 17, b: 9, c: 1, d: 8 }), ['a 6', 'b 9', 'other 11'], 'more than twice is');
   t.same(shown({ a: 17, b: 9, c: 1, d: 90 }), ['a 6', 'd 90', 'other 11'], 'it goes on where it was');
+  t.same(shown({ a: 17, b: 9, c: 1, d: 7 }), ['a 6', 'd 97', 'other 11'], 'a counter that was made anew');
 });
 
 t.test('groups beyond the limit share one, and places become free', async (t) => {
@@ -148,6 +152,22 @@ t.test('NAT ports: the most of one translated address to one destination', async
   sums.list(false);
   take(event(3, 'destroy', 1));
   t.same([...sums.natPorts()], [], 'never below zero');
+});
+
+/** `enum ctattr_stats_cpu` of linux/netfilter/nfnetlink_conntrack.h, in its order. */
+const STATS_CPU =
+  'unspec searched found new invalid ignore delete delete_list insert insert_failed drop early_drop error ' +
+  'search_restart clash_resolve chain_too_long';
+
+t.test('failures of connection tracking, by the numbers of the kernel, of two processors', async (t) => {
+  const names = STATS_CPU.split(' ');
+  const processor = (factor: number) => {
+    const writer = new MessageWriter().raw(new Uint8Array(4));
+    for (let type = 1; type < names.length; type++) writer.attributeU32be(type, type * factor);
+    return { type: 0, flags: 0, sequence: 1, portId: 0, payload: writer.bytes() };
+  };
+  const answer = { request: async () => [processor(1), processor(100)] } as unknown as NetlinkConnection;
+  for (const [kind, count] of await conntrackStats(answer)) t.equal(count, names.indexOf(kind) * 101, kind);
 });
 
 t.test('allowances of EC2, of interfaces whose driver tells them', async (t) => {

@@ -1,7 +1,8 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { again } from '../netlink/again.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
 import { isNotFound } from '../netlink/error.js';
-import { Attributes } from '../netlink/reader.js';
+import { Attributes, type Message } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
 import { type KeySet, TABLE } from './program.js';
@@ -11,6 +12,8 @@ const NLM_F_REQUEST = 0x1;
 const NLM_F_ACK = 0x4;
 const NLM_F_DUMP = 0x300;
 const NFGENMSG_BYTES = 4;
+/** Some milliseconds of decoding, after which others have their turn. */
+const DECODED_A_TURN_MAX = 1_000;
 
 /** Names of what our table holds in the kernel. */
 export interface TableContent {
@@ -77,37 +80,29 @@ export class NftKernel {
     await this.commit(batch);
   }
 
-  /** Lists what our table holds of one kind, each decoded as it comes. */
-  #dump<T>(
-    operation: string,
-    { type, objectType, take }: { type: number; objectType?: number; take: (attributes: Attributes) => T },
-  ): Promise<T[]> {
-    return again(async () => {
-      const taken: T[] = [];
-      await this.#dumpOnce(operation, type, objectType, (attributes) => {
-        if (attributes.string(1) === TABLE) taken.push(take(attributes));
-      });
-      return taken;
-    });
+  /** Lists our table's objects. */
+  async #dump(operation: string, type: number): Promise<Attributes[]> {
+    return (await this.#messages(operation, type))
+      .map(({ payload }) => new Attributes(payload, NFGENMSG_BYTES))
+      .filter((attributes) => attributes.string(1) === TABLE);
   }
 
-  async #dumpOnce(
-    operation: string,
-    type: number,
-    objectType: number | undefined,
-    visit: (attributes: Attributes) => void,
-  ): Promise<void> {
+  /** The objects of our table, undecoded. */
+  #messages(operation: string, type: number): Promise<readonly Message[]> {
+    return again(() => this.#messagesOnce(operation, type));
+  }
+
+  #messagesOnce(operation: string, type: number): Promise<readonly Message[]> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter()
       .beginMessage({ type, flags: NLM_F_REQUEST | NLM_F_DUMP, sequence })
       .netfilterHeader(NFPROTO_INET)
-      .attributeString(1, TABLE);
-    if (objectType !== undefined) writer.attributeU32be(NFTA_OBJ_TYPE, objectType);
-    await this.#connection.request({
-      bytes: writer.endMessage().bytes(),
+      .attributeString(1, TABLE)
+      .endMessage();
+    return this.#connection.request({
+      bytes: writer.bytes(),
       lastSequence: sequence,
       operation: () => operation,
-      onMessage: ({ payload }) => visit(new Attributes(payload, NFGENMSG_BYTES)),
     });
   }
 
@@ -155,7 +150,7 @@ export class NftKernel {
   /** Names of what our table holds; empty where there is no table. */
   async list(): Promise<TableContent> {
     const names = async (operation: string, type: number, attribute: number) =>
-      new Set(await this.#dump(operation, { type, take: (attributes) => attributes.string(attribute)! }));
+      new Set((await this.#dump(operation, type)).map((attributes) => attributes.string(attribute)!));
     if (!(await this.hasTable())) return EMPTY_TABLE;
     return {
       chains: await names('list chains', NFT_MSG.getChain, NFTA_CHAIN_NAME),
@@ -165,21 +160,29 @@ export class NftKernel {
     };
   }
 
-  async #objectNames(objectType: number): Promise<ReadonlySet<string>> {
-    const take = (attributes: Attributes) => attributes.string(NFTA_OBJ_NAME)!;
-    return new Set(await this.#dump('list objects', { type: NFT_MSG.getObj, objectType, take }));
+  async #objectNames(type: number): Promise<ReadonlySet<string>> {
+    const objects = await this.#dump('list objects', NFT_MSG.getObj);
+    return new Set(
+      objects
+        .filter((attributes) => attributes.u32be(NFTA_OBJ_TYPE) === type)
+        .map((attributes) => attributes.string(NFTA_OBJ_NAME)!),
+    );
   }
 
   /** All named counters of our table. Cost: one dump, linear in their number. */
   async counters(): Promise<ReadonlyMap<string, CounterValue>> {
-    const take = (attributes: Attributes): [string, CounterValue] => {
+    const values = new Map<string, CounterValue>();
+    const messages = await this.#messages('read counters', NFT_MSG.getObj);
+    for (const [index, { payload }] of messages.entries()) {
+      if (index % DECODED_A_TURN_MAX === DECODED_A_TURN_MAX - 1) await nextTurn();
+      const attributes = new Attributes(payload, NFGENMSG_BYTES);
+      if (attributes.u32be(NFTA_OBJ_TYPE) !== OBJECT_COUNTER || attributes.string(1) !== TABLE) continue;
       const data = attributes.nested(NFTA_OBJ_DATA);
-      return [
-        attributes.string(NFTA_OBJ_NAME)!,
-        { packets: data?.u64be(NFTA_COUNTER_PACKETS) ?? 0n, bytes: data?.u64be(NFTA_COUNTER_BYTES) ?? 0n },
-      ];
-    };
-    const request = { type: NFT_MSG.getObj, objectType: OBJECT_COUNTER, take };
-    return new Map(await this.#dump('read counters', request));
+      values.set(attributes.string(NFTA_OBJ_NAME)!, {
+        packets: data?.u64be(NFTA_COUNTER_PACKETS) ?? 0n,
+        bytes: data?.u64be(NFTA_COUNTER_BYTES) ?? 0n,
+      });
+    }
+    return values;
   }
 }
