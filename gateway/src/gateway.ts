@@ -1,7 +1,9 @@
 import { chmod, mkdir } from 'node:fs/promises';
 
 import { join } from 'node:path';
-import { RecentFlows, type Status } from './admin/answers.js';
+import type { Status } from './admin/answers.js';
+import { Busiest } from './admin/busiest.js';
+import { RecentFlows } from './admin/recent-flows.js';
 import { type AdminServer, serveAdmin } from './admin/server.js';
 import type { Config } from './config/config.js';
 import { ConntrackTable } from './conntrack/table.js';
@@ -67,6 +69,10 @@ export class Gateway {
   readonly #sums = new ConnectionSums(LABEL_VALUES_MAX - 1, (source) => this.#matcher.groupsOf(source));
   readonly #history = new RuleHistory();
   readonly #recent = new RecentFlows();
+  readonly #busiest = new Busiest(
+    () => performance.now(),
+    (source) => this.#matcher.functionsOf(source),
+  );
   readonly #sinks: FlowSink[] = [];
   readonly #closers: (() => void | Promise<void>)[] = [];
   readonly #netfilter = new NetlinkConnection(NETLINK_NETFILTER);
@@ -244,7 +250,7 @@ export class Gateway {
         logGroup: LOG_GROUP,
         table: new ConntrackTable(this.#sweeping),
         assembler: this.#assembler,
-        observers: [this.#crowd, this.#sums],
+        observers: [this.#crowd, this.#sums, this.#busiest],
         onPacket: (packet) => this.#onPacket(packet),
         onRecord: (record) => this.#write(record),
         onLost: (source, events) => this.#metrics.eventsLost(source, events),
@@ -270,6 +276,7 @@ export class Gateway {
   #write(record: FlowRecord | undefined): void {
     if (record === undefined) return;
     this.#recent.add(record);
+    this.#busiest.record(record);
     for (const sink of this.#sinks) sink.write(record);
   }
 
@@ -377,6 +384,7 @@ export class Gateway {
       decisions: () => this.#decisions(),
       ownAddresses,
       recent: this.#recent,
+      busiest: this.#busiest,
       now: () => new Date(),
     });
     this.#closers.push(

@@ -271,6 +271,8 @@ const COMMANDS = [
   ['groups', `no ${HOSTILE}`],
   ['inventory'],
   ['flows'],
+  ['flows', '--rule', HOSTILE],
+  ['top'],
   ['explain', '--src', WORKER.address, '--dst', LEDGER.to, '--port', '5000'],
   ['explain', '--src', HOSTILE, '--dst', LEDGER.to, '--port', '5000'],
   ['explain', '--src', WORKER.address, '--dst', HOSTILE],

@@ -10,6 +10,7 @@ import { addInventory } from './commands/inventory.js';
 import { addLearn } from './commands/learn.js';
 import { addSimulate } from './commands/simulate.js';
 import { addStatus } from './commands/status.js';
+import { addTop } from './commands/top.js';
 import { config, json, type Options } from './options.js';
 import { complain, EXIT, say, show } from './output.js';
 import { runGateway } from './run.js';
@@ -36,6 +37,7 @@ addStatus(program);
 addGroups(program);
 addInventory(program);
 addFlows(program);
+addTop(program);
 
 program
   .command('version')

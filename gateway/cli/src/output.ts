@@ -61,3 +61,28 @@ export function sayWrapped(lead: string, text: string): void {
     say(`${index === 0 ? lead : indent}${line}`);
   }
 }
+
+/** The text in so many columns, its end left out where it is longer; nothing in it acts on the terminal. */
+export function cell(text: string, columns: number): string {
+  const shown = printable(text);
+  return shown.length > columns ? `${shown.slice(0, columns - 1)}…` : shown.padEnd(columns);
+}
+
+const SIZES = ['', 'k', 'M', 'G', 'T', 'P'];
+
+/** A number of bytes in at most four characters: 999, 1.2k, 12k, 123M. */
+export function shortSize(bytes: number): string {
+  let value = bytes;
+  let size = 0;
+  while (value >= 999.5 && size < SIZES.length - 1) {
+    value /= 1_000;
+    size++;
+  }
+  return `${size > 0 && value < 9.95 ? value.toFixed(1) : Math.round(value)}${SIZES[size]}`;
+}
+
+/** An address with its port, as in a URL. */
+export function endText({ ip, port }: { readonly ip: string; readonly port?: number | undefined }): string {
+  if (port === undefined) return ip;
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+}

@@ -1,4 +1,3 @@
-import type { FlowRecord } from '../flows/record.js';
 import { printPrefix } from '../net/prefix.js';
 import type { Origin } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
@@ -44,25 +43,4 @@ export function answerGroups(snapshot: Snapshot, name?: string): GroupAnswer[] {
     );
     return { name, resolved, prefixes: [...texts], functions: functions.map(({ arn }) => arn) };
   });
-}
-
-/** Records kept for `sluice flows`; older ones are in the sinks only. */
-export const RECENT_RECORDS_MAX = 1_000;
-
-/** The newest flow records, each with a number by which a follower asks for what came after. */
-export class RecentFlows {
-  readonly #records: FlowRecord[] = [];
-  #next = 0;
-
-  add(record: FlowRecord): void {
-    this.#records.push(record);
-    this.#next++;
-    if (this.#records.length > RECENT_RECORDS_MAX) this.#records.shift();
-  }
-
-  /** Records from number `since` on, oldest first, and the number to ask for next. */
-  since(since: number): { readonly records: readonly FlowRecord[]; readonly next: number } {
-    const first = this.#next - this.#records.length;
-    return { records: this.#records.slice(Math.max(0, since - first)), next: this.#next };
-  }
 }

@@ -11,9 +11,11 @@ import type { PolicyInForce } from '../policy/in-force.js';
 import { originsOf, readOrigins } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
 import { printableJson } from '../text.js';
-import { answerGroups, type GroupAnswer, type RecentFlows, type Status } from './answers.js';
+import { answerGroups, type GroupAnswer, type Status } from './answers.js';
+import type { Busiest } from './busiest.js';
 import { answerOf, explainQuestion, questionSchema } from './explain.js';
 import { QuestionError } from './question.js';
+import type { RecentFlows } from './recent-flows.js';
 
 /** A policy in force and the snapshot it is of; that of the closed program has none. */
 export interface InForce {
@@ -33,6 +35,7 @@ export interface AdminSources {
   readonly decisions: () => Promise<Readonly<Record<string, number>>>;
   readonly ownAddresses: () => readonly Prefix[];
   readonly recent: RecentFlows;
+  readonly busiest: Busiest;
   readonly now: () => Date;
 }
 
@@ -74,7 +77,8 @@ function answers(sources: AdminSources): Readonly<Record<string, Answer>> {
       return origins ? groups.map((group): GroupAnswer => ({ ...group, origins })) : groups;
     },
     '/inventory': () => inForce(sources).snapshot.inventory,
-    '/flows': ({ since }) => sources.recent.since(Number(since ?? 0)),
+    '/flows': (query) => sources.recent.answer(query),
+    '/top': (query) => sources.busiest.answer(query),
   };
 }
 

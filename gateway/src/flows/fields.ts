@@ -9,7 +9,8 @@ import type { RuleFacts } from './rule-book.js';
 /** States in which both sides have ended the connection. */
 const TCP_ENDED: ReadonlySet<string | undefined> = new Set(['LAST_ACK', 'TIME_WAIT', 'CLOSE']);
 
-const PROTOCOL_NAMES: ReadonlyMap<number, 'TCP' | 'UDP' | 'ICMP'> = new Map([
+/** Others go by their number. */
+export const PROTOCOL_NAMES: ReadonlyMap<number, 'TCP' | 'UDP' | 'ICMP'> = new Map([
   [IPPROTO_TCP, 'TCP'],
   [IPPROTO_UDP, 'UDP'],
   [IPPROTO_ICMP, 'ICMP'],

@@ -21,7 +21,7 @@ const LISTED_MS = 1_000;
 export interface ConnectionObserver {
   event(event: ConntrackEvent): void;
   /** All connections are about to be listed, for the first time or again; events go on meanwhile. */
-  list(isFirst: boolean): {
+  list?(isFirst: boolean): {
     readonly listed: (entry: Connection) => void;
     readonly end: () => void;
   };
@@ -188,7 +188,7 @@ export class FlowWatch {
   #list(options: Parameters<FlowAssembler['listed']>[1]): Promise<number> {
     const { assembler, observers, table, updateRecordsMax } = this.#options;
     let told = 0;
-    let lists: ReturnType<ConnectionObserver['list']>[] = [];
+    let lists: ReturnType<NonNullable<ConnectionObserver['list']>>[] = [];
     const visit = (entry: Connection) => {
       for (const { listed } of lists) listed(entry);
       const isFull = told >= updateRecordsMax && !options.tellsMissed;
@@ -199,7 +199,7 @@ export class FlowWatch {
     };
     const listed = this.#listing.then(async () => {
       assembler.beginListing();
-      lists = observers.map((observer) => observer.list(!this.#hasListed));
+      lists = observers.flatMap((observer) => observer.list?.(!this.#hasListed) ?? []);
       await table.forEach(visit);
       this.#hasListed = true;
       for (const { end } of lists) end();

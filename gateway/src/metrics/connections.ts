@@ -1,5 +1,5 @@
 import { type Connection, type ConntrackEvent, IPS_SRC_NAT } from '../conntrack/decode.js';
-import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } from '../conntrack/tuple.js';
+import { PROTOCOL_NAMES } from '../flows/fields.js';
 import type { ConnectionObserver } from '../flows/watch.js';
 import type { Address } from '../net/address.js';
 import { isJudged } from '../nft/mark.js';
@@ -17,13 +17,6 @@ type Direction = 'out' | 'in';
 type Traffic = Record<Direction, { packets: number; bytes: number }>;
 
 const noTraffic = (): Traffic => ({ out: { packets: 0, bytes: 0 }, in: { packets: 0, bytes: 0 } });
-
-const PROTOCOLS = new Map([
-  [IPPROTO_TCP, 'TCP'],
-  [IPPROTO_UDP, 'UDP'],
-  [IPPROTO_ICMP, 'ICMP'],
-  [IPPROTO_ICMPV6, 'ICMP'],
-]);
 
 const textOf = ({ family, value }: Address) => `${family} ${value.toString(36)}`;
 
@@ -72,7 +65,7 @@ export class ConnectionSums implements ConnectionObserver {
   natPorts(): ReadonlyMap<string, number> {
     const most = new Map<string, number>();
     for (const [endpoint, count] of this.#natEndpoints) {
-      const protocol = PROTOCOLS.get(Number.parseInt(endpoint, 10)) ?? 'other';
+      const protocol = PROTOCOL_NAMES.get(Number.parseInt(endpoint, 10)) ?? 'other';
       most.set(protocol, Math.max(most.get(protocol) ?? 0, count));
     }
     return most;
