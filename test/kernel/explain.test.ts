@@ -29,7 +29,7 @@ t.teardown(() => {
 
 t.test('the kernel, asked for its rules and elements, says what evaluate says', async () => {
   const space = { sources: everywhere, destinations: everywhere };
-  await tryProperty(walkArbitrary(space, 4, 8), printWalk, 12 * rounds, async (steps) => {
+  await tryProperty(walkArbitrary(space, 4, 12), printWalk, 12 * rounds, async (steps) => {
     for (const { policy, groups, connections } of steps) {
       const inForce = policyInForce(policy, NOW);
       await loader.change({ policy: inForce, groups });
@@ -60,6 +60,16 @@ const connection: Connection = {
   protocol: 6,
   dstPort: 443,
 };
+
+t.test('ranges of ports end where they should', async (t) => {
+  await loader.load({ policy, groups });
+  const rules: Record<number, number | undefined> = {};
+  for (const dstPort of [21, 22, 23, 24, 443]) {
+    rules[dstPort] = (await walkKernel(table, { ...connection, dstPort })).rule;
+  }
+  const [files, , web] = policy.rules.map(({ number }) => number);
+  t.strictSame(rules, { 21: 0, 22: files, 23: files, 24: 0, 443: web });
+});
 
 async function asked(
   interfaces: GatewayInterfaces = labInterfaces,

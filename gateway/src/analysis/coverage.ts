@@ -9,9 +9,6 @@ import {
 } from '../policy/in-force.js';
 import type { RuleList } from './partition.js';
 
-/** Rules times services that are gone through. */
-export const STEPS_MAX = 100_000_000;
-
 /** A protocol that nobody names by itself (IANA: for experiments): it stands for all those. */
 const PROTOCOL_OTHER = 253;
 const ICMP_OF_FAMILY = { 4: 1, 6: 58 } as const;
@@ -51,7 +48,7 @@ export interface Opposition extends Shown {
 export interface Coverage {
   readonly rules: readonly RuleCoverage[];
   readonly oppositions: readonly Opposition[];
-  /** False: there was more to go through than STEPS_MAX, and what was not seen may be. */
+  /** False: there was more to go through than asked for, and what was not seen may be. */
   readonly isWhole: boolean;
 }
 
@@ -129,17 +126,17 @@ class Collector {
   }
 }
 
-/** Goes through every kind of connection that rules tell apart: exact, until there are more than STEPS_MAX. */
-export function coverageOf(policy: PolicyInForce, lists: readonly RuleList[]): Coverage {
+/** Goes through every kind of connection that rules tell apart, up to so many rules times services. */
+export function coverageOf(policy: PolicyInForce, lists: readonly RuleList[], stepsMax: number): Coverage {
   const collector = new Collector(policy);
   let steps = 0;
   for (const { positions, src, dst } of lists) {
     const rules = positions.map((position) => policy.rules[position]!);
     const services = servicesOf(rules, src.family);
     steps += services.length * rules.length;
-    if (steps > STEPS_MAX) break;
+    if (steps > stepsMax) break;
     for (const [protocol, dstPort] of services) collector.take(positions, { src, dst, protocol, dstPort });
   }
   const { rules, oppositions } = collector;
-  return { rules, oppositions, isWhole: steps <= STEPS_MAX };
+  return { rules, oppositions, isWhole: steps <= stepsMax };
 }

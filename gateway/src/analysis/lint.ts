@@ -6,9 +6,9 @@ import { matchesService } from '../policy/evaluate.js';
 import { type PolicyInForce, PROTOCOL_TCP, PROTOCOL_UDP, type RuleInForce } from '../policy/in-force.js';
 import { SYSTEM_GROUPS } from '../policy/model.js';
 import type { SnapshotGroup } from '../snapshot/read.js';
-import { type Coverage, coverageOf, type RuleCoverage, STEPS_MAX } from './coverage.js';
+import { type Coverage, coverageOf, type RuleCoverage } from './coverage.js';
 import type { Finding } from './output.js';
-import { PAIRS_MAX, partition } from './partition.js';
+import { partition } from './partition.js';
 
 export interface LintInput {
   readonly policy: PolicyInForce;
@@ -17,8 +17,17 @@ export interface LintInput {
   readonly decisions?: Readonly<Record<string, number>> | undefined;
 }
 
-/** Findings of one kind that are told. */
-const FINDINGS_MAX = 1_000;
+/** Above these a finding of kind `limit` says what was not looked for, or not told. */
+export const LINT_LIMITS = {
+  /** Source classes times destination classes. */
+  pairsMax: 16_000_000,
+  /** Rules times services that they tell apart. */
+  stepsMax: 100_000_000,
+  /** Of one kind. */
+  findingsMax: 1_000,
+} as const;
+export type LintLimits = Readonly<Record<keyof typeof LINT_LIMITS, number>>;
+
 /** A destination of at least half of all IPv4 addresses is broad. */
 const BROAD_ADDRESSES = 1n << 31n;
 const DNS_PORT = 53;
@@ -88,12 +97,14 @@ function ofRule(coverage: RuleCoverage): Finding | undefined {
 }
 
 class Linter {
+  readonly #limits: LintLimits;
   readonly #policy: PolicyInForce;
   readonly #groups: ReadonlyMap<string, SnapshotGroup>;
   readonly #named: ReadonlySet<string>;
   readonly #decisions: LintInput['decisions'];
 
-  constructor({ policy, groups, decisions }: LintInput) {
+  constructor({ policy, groups, decisions }: LintInput, limits: LintLimits) {
+    this.#limits = limits;
     this.#policy = policy;
     this.#groups = new Map(groups.map((group) => [group.name, group]));
     this.#named = new Set(policy.rules.flatMap(({ rule }) => [...rule.src, ...rule.dst]));
@@ -103,12 +114,13 @@ class Linter {
   *findings(): Generator<Finding> {
     yield* this.#ofGroups();
     const parts = new Map([...this.#groups].map(([name, { parts }]) => [name, parts]));
-    const { lists, pairs } = partition(this.#policy, parts);
-    const coverage = coverageOf(this.#policy, lists);
-    if (pairs > PAIRS_MAX) {
-      yield this.#limit(`${pairs} pairs of classes of addresses, the limit is ${PAIRS_MAX}`);
+    const { pairsMax, stepsMax } = this.#limits;
+    const { lists, pairs } = partition(this.#policy, parts, pairsMax);
+    const coverage = coverageOf(this.#policy, lists, stepsMax);
+    if (pairs > pairsMax) {
+      yield this.#limit(`${pairs} pairs of classes of addresses, the limit is ${pairsMax}`);
     } else if (!coverage.isWhole) {
-      yield this.#limit(`more than ${STEPS_MAX} rules times services`);
+      yield this.#limit(`more than ${stepsMax} rules times services`);
     } else {
       // What a rule that never decides would do in another's place makes that other not redundant.
       const idle = new Set(coverage.rules.flatMap(({ rule, reached }) => (reached ? [] : [rule.name])));
@@ -118,7 +130,7 @@ class Linter {
       }
       yield* this.#overlaps(coverage, idle);
     }
-    yield* this.#broad(coverage, pairs <= PAIRS_MAX && coverage.isWhole);
+    yield* this.#broad(coverage, pairs <= pairsMax && coverage.isWhole);
     yield* this.#neverHit();
     yield* this.#forgotten();
   }
@@ -256,17 +268,17 @@ class Linter {
  * connection that rules tell apart is gone through, up to limits that a finding names. Cost: as a compilation, and
  * for each distinct list of rules its rules times its services.
  */
-export function lint(input: LintInput): Finding[] {
+export function lint(input: LintInput, limits: LintLimits = LINT_LIMITS): Finding[] {
   const counts = new Map<Finding['kind'], number>();
   const kept: Finding[] = [];
-  for (const found of new Linter(input).findings()) {
+  for (const found of new Linter(input, limits).findings()) {
     const count = (counts.get(found.kind) ?? 0) + 1;
     counts.set(found.kind, count);
-    if (count <= FINDINGS_MAX) kept.push(found);
+    if (count <= limits.findingsMax) kept.push(found);
   }
   for (const [kind, count] of counts) {
-    if (count <= FINDINGS_MAX) continue;
-    const message = `${count - FINDINGS_MAX} findings of kind ${kind} are left out, the limit is ${FINDINGS_MAX}`;
+    if (count <= limits.findingsMax) continue;
+    const message = `${count - limits.findingsMax} findings of kind ${kind} are left out, the limit is ${limits.findingsMax}`;
     kept.push({ ...finding({ kind: 'limit', level: 'info', message }), id: `limit/${kind}` });
   }
   return kept;

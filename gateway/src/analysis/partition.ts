@@ -9,9 +9,6 @@ import { RuleIndex } from '../policy/rule-index.js';
 import { SIDES, type SideName } from '../policy/shard-content.js';
 import { Side } from '../policy/side.js';
 
-/** Source classes times destination classes that are gone through. */
-export const PAIRS_MAX = 16_000_000;
-
 /** Rules that can match the same pairs of addresses, in order, and one such pair. */
 export interface RuleList {
   readonly positions: readonly number[];
@@ -22,7 +19,7 @@ export interface RuleList {
 /** The address space cut by what rules can match: every pair of addresses has one of these lists. */
 export interface Partition {
   readonly lists: readonly RuleList[];
-  /** Pairs of classes; more than PAIRS_MAX, and there are no lists. */
+  /** Pairs of classes; with more than asked for there are no lists. */
   readonly pairs: number;
 }
 
@@ -65,7 +62,7 @@ function exampleOfPair(src: ClassOf, dst: ClassOf): Pick<RuleList, 'src' | 'dst'
 }
 
 /** Cuts the address space by the rules in force, as the compiler does. Cost: prefixes, then pairs of classes. */
-export function partition(policy: PolicyInForce, groups: GroupParts): Partition {
+export function partition(policy: PolicyInForce, groups: GroupParts, pairsMax: number): Partition {
   const index = new RuleIndex();
   index.take(policy, groups);
   const sides = { src: new Side(), dst: new Side() };
@@ -81,7 +78,7 @@ export function partition(policy: PolicyInForce, groups: GroupParts): Partition 
   ) as Record<SideName, ClassOf[]>;
   const { src, dst } = classes;
   const pairs = src.length * dst.length;
-  if (pairs > PAIRS_MAX) return { lists: [], pairs };
+  if (pairs > pairsMax) return { lists: [], pairs };
   const { lists, listOf } = pairLists(
     src.map(({ rules }) => rules),
     dst.map(({ rules }) => rules),
