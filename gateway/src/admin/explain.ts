@@ -87,8 +87,10 @@ function connectionsOf(snapshot: Snapshot, excluded: readonly Prefix[], question
     const { family } = targets[0]!;
     throw new QuestionError(`Cannot explain: the source has no IPv${family} address, the destination is one`);
   }
-  const groups = [...groupPrefixes(snapshot).values()].flat();
-  const edges = [...groups, ...excluded];
+  const isSingle = ({ family, length }: Prefix) => length === BITS[family];
+  // Addresses have no boundaries inside: a million prefixes are not looked at for them.
+  const isExact = pairs.every((pair) => pair.every(isSingle));
+  const edges = isExact ? [] : [...[...groupPrefixes(snapshot).values()].flat(), ...excluded];
   const connections = pairs.flatMap(([source, target]) => {
     const protocol = protocolNumber(question.protocol, source.family);
     if ((protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) && question.port === undefined) {
