@@ -70,7 +70,7 @@ const explain = (src: string, dst: string, ...rest: string[]) => [
   ...rest,
 ];
 const FROM_WORKER =
-  '  from 10.0.1.0, in Anywhere, workers\n       workers: 10.0.1.0/28 by function worker, as of 2026-01-02T03:04:05.678Z';
+  '  from 10.0.1.0, in Anywhere, workers\n       workers: 10.0.1.0/28 by function worker (subnet-1)';
 const TO_DATA_CENTRE = '  to   10.20.0.5, in Anywhere, data-centre\n       data-centre: 10.20.0.0/16 by cidr';
 const NO_GATEWAY =
   'Cannot ask gateway: no gateway listens on none.sock: start one with sluice run, or name another socket with --socket';
@@ -135,7 +135,7 @@ const CASES: readonly Case[] = [
     [
       'DENY by default action DENY',
       '  from fd00:1::, in Anywhere, workers',
-      '       workers: fd00:1::/64 by function worker, as of 2026-01-02T03:04:05.678Z',
+      '       workers: fd00:1::/64 by function worker (subnet-1)',
       '  to   fd00:20::5, in Anywhere',
       '  past rule "workers-to-ledger" (priority 10, PERMIT): its destinations do not hold the address',
     ],

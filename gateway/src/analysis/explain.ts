@@ -3,6 +3,7 @@ import { type Address, printAddress } from '../net/address.js';
 import type { Connection } from '../policy/evaluate.js';
 import { matchesService } from '../policy/evaluate.js';
 import { DEFAULT_RULE_NAME, type Policy, type PolicyRule, SYSTEM_GROUPS } from '../policy/model.js';
+import type { Origin } from '../snapshot/provenance.js';
 import type { ExplainedRule, ExplainedSide, Explanation, Membership, PassedRule } from './output.js';
 
 /** What an explanation goes by. */
@@ -58,18 +59,11 @@ export function explain(known: Known, connection: Connection): Explanation {
   return { verdict: action, reason: 'default', rule, passed, src, dst };
 }
 
-/** Why a prefix that holds an address is in a group. */
-export interface Origin {
-  readonly prefix: string;
-  readonly via: string;
-  readonly by?: string;
-  /** The group inside the group that brought it. */
-  readonly group?: string;
-  readonly since?: string;
-}
+/** Why a prefix that holds an address is in a group; from files it is not known since when. */
+type KnownOrigin = Omit<Origin, 'since'> & Partial<Pick<Origin, 'since'>>;
 
 /** The reasons for which an address is in a group, where something keeps them. */
-export type OriginsOf = (group: string, address: Address) => Promise<readonly Origin[]>;
+export type OriginsOf = (group: string, address: Address) => Promise<readonly KnownOrigin[]>;
 
 /** A connection, and what is said of it. */
 export interface Explained {

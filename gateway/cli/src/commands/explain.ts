@@ -42,7 +42,7 @@ function showSide(word: string, { ip, groups, memberships = [] }: ExplainedSide,
   sayWrapped(`  ${word.padEnd(4)} `, `${ip}, in ${named}`);
   const shown = all ? memberships : memberships.slice(0, MEMBERSHIPS_SHOWN_MAX);
   for (const { group, prefix, via, by, through, since } of shown) {
-    const seen = since === undefined ? '' : `, as of ${since}`;
+    const seen = since === undefined ? '' : `, since ${since}`;
     const how = [by, through && `in ${through}`].filter(Boolean).map((text) => ` (${text})`);
     sayWrapped(
       '       ',
@@ -133,7 +133,7 @@ async function explainerOf(options: FileOptions): Promise<Explainer> {
   const originsOf: OriginsOf = async (group, address) =>
     (wanted.content.groups.find(({ name }) => name === group)?.members ?? [])
       .filter(({ prefix }) => prefixContains(prefix, address))
-      .map(({ prefix, ...origin }) => ({ ...origin, prefix: printPrefix(prefix) }));
+      .map(({ prefix, seenAt: _, ...origin }) => ({ ...origin, prefix: printPrefix(prefix) }));
   const snat = snatOf(interfaces);
   return async (query) => {
     const explained = explainQuestion(snapshot, known, [], questionSchema.parse(query));
