@@ -23,7 +23,7 @@ import {
 
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
-const EVENTS = 50;
+const EVENTS = 100;
 /** Between two events. */
 const PAUSE_MS = 250;
 const WAIT_MS_MAX = 60_000;
@@ -153,10 +153,15 @@ async function run(report: Report): Promise<void> {
   const [url] = (await once(endpoint, 'message')) as [string];
   const site = new Site(`${url}/${accountId(0)}/${QUEUE}`);
   const startMs = performance.now();
-  const client = spawn(process.execPath, [CLIENT, '--config', join(site.folder, 'sluice.yaml')], {
-    env: { ...site.environment, AWS_ENDPOINT_URL: url },
-    stdio: 'ignore',
-  });
+  // As `sluice run` starts it.
+  const client = spawn(
+    process.execPath,
+    ['--max-semi-space-size=2', CLIENT, '--config', join(site.folder, 'sluice.yaml')],
+    {
+      env: { ...site.environment, AWS_ENDPOINT_URL: url },
+      stdio: 'ignore',
+    },
+  );
   try {
     const isWhole = (manifest: Manifest) =>
       manifest.groups.every(({ name, prefixCount }) => name === 'probe' || prefixCount > 0);

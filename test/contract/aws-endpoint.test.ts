@@ -7,10 +7,13 @@ import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import {
+  DescribeInstancesCommand,
+  DescribeManagedPrefixListsCommand,
   DescribeNetworkInterfacesCommand,
   DescribeSubnetsCommand,
   DescribeVpcsCommand,
   EC2Client,
+  GetManagedPrefixListEntriesCommand,
   paginateDescribeSubnets,
   ReplaceRoute$,
 } from '@aws-sdk/client-ec2';
@@ -19,119 +22,24 @@ import {
   LambdaClient,
   ListFunctionsCommand,
   ListTagsCommand,
+  ListVersionsByFunctionCommand,
   paginateListFunctions,
 } from '@aws-sdk/client-lambda';
+import {
+  GetResourcesCommand,
+  paginateGetResources,
+  ResourceGroupsTaggingAPIClient,
+} from '@aws-sdk/client-resource-groups-tagging-api';
+import { AssumeRoleCommand, STSClient } from '@aws-sdk/client-sts';
 import t from 'tap';
-import { ACCESS_KEY, READER } from '../support/aws/boto3-reader.js';
+import { ACCESS_KEY, READER, ROLE_ARN } from '../support/aws/boto3-reader.js';
+import { EXPECTED_ERRORS, FAULTS, ODD_TAGS, REGION, STATE } from '../support/aws/example.js';
 import { decodeQuery, type OperationSchema } from '../support/aws/schema.js';
 import { type AwsEndpoint, startAwsEndpoint } from '../support/aws/server.js';
-import type { Fault, State } from '../support/aws/state.js';
 
-const ACCOUNT = '111122223333';
-const REGION = 'eu-central-1';
 const PYTHON = '/usr/bin/python3';
 
-const ODD_TAGS = {
-  'a&b<c>"d\'e': '<x y="1">&amp;</x>',
-  'sluice:team/pay=1+1': 'ä ö 漢字 🙂',
-  spaced: '  two  spaces  ',
-  empty: '',
-  percent: '%2F;?#',
-};
-
-const STATE: State = {
-  accounts: [
-    {
-      id: ACCOUNT,
-      accessKeyIds: [ACCESS_KEY],
-      regions: {
-        [REGION]: {
-          functions: Array.from({ length: 137 }, (_, index) => ({
-            name: `fn-${index}`,
-            ...(index % 10 === 9 ? {} : { subnetIds: [`subnet-0${index % 7}`, 'subnet-0a'] }),
-            ...(index === 19 ? { vpcId: '' } : {}),
-            securityGroupIds: index % 10 === 9 ? [] : ['sg-01'],
-            tags: index === 3 ? ODD_TAGS : { index: String(index) },
-            dualStack: index % 2 === 0,
-          })),
-          subnets: [
-            ...Array.from({ length: 23 }, (_, index) => ({
-              id: `subnet-0${index}`,
-              vpcId: 'vpc-01',
-              cidr: `10.0.${index}.0/24`,
-              tags: { Name: `net ${index}`, tier: index < 12 ? 'front' : 'back' },
-            })),
-            {
-              id: 'subnet-0a',
-              vpcId: 'vpc-01',
-              cidr: '10.1.0.0/20',
-              ipv6Cidrs: ['2001:db8:0:1::/64', { cidr: '2001:db8:0:2::/64', state: 'disassociated' }],
-              tags: ODD_TAGS,
-              ownerId: '999900001111',
-            },
-            { id: 'subnet-0b', vpcId: 'vpc-01', ipv6Cidrs: ['2001:db8:0:3::/64'] },
-          ],
-          vpcs: [
-            {
-              id: 'vpc-01',
-              cidrs: ['10.0.0.0/16', '10.1.0.0/16', { cidr: '10.2.0.0/16', state: 'failed' }],
-              ipv6Cidrs: ['2001:db8::/56'],
-              tags: ODD_TAGS,
-            },
-          ],
-          interfaces: [
-            {
-              id: 'eni-01',
-              subnetId: 'subnet-01',
-              vpcId: 'vpc-01',
-              description: 'AWS Lambda VPC ENI-fn-1 <&>',
-              securityGroupIds: ['sg-01', 'sg-02'],
-              addresses4: ['10.0.1.10', '10.0.1.11'],
-              addresses6: ['2001:db8:0:1::10'],
-              tags: { a: 'b' },
-            },
-            {
-              id: 'eni-02',
-              subnetId: 'subnet-02',
-              vpcId: 'vpc-01',
-              interfaceType: 'interface',
-              addresses4: ['10.0.2.9'],
-            },
-          ],
-        },
-      },
-    },
-  ],
-};
-
-/** They strike in this order, one call each, before anything else is read. */
-const FAULTS: readonly Fault[] = (['lambda:ListFunctions', 'ec2:DescribeSubnets'] as const).flatMap(
-  (operation) => (['throttle', 'deny', 'fail'] as const).map((kind) => ({ operation, kind, times: 1 })),
-);
-
-const EXPECTED_ERRORS = {
-  lambdaThrottled: ['TooManyRequestsException', 429, 'Rate exceeded'],
-  lambdaDenied: [
-    'AccessDeniedException',
-    403,
-    `User: arn:aws:iam::${ACCOUNT}:user/test is not authorized to perform: lambda:ListFunctions ` +
-      'on resource: *',
-  ],
-  lambdaFailed: ['ServiceException', 500, 'An error occurred and the request cannot be processed.'],
-  ec2Throttled: ['RequestLimitExceeded', 503, 'Request limit exceeded.'],
-  ec2Denied: ['UnauthorizedOperation', 403, 'You are not authorized to perform this operation.'],
-  ec2Failed: ['InternalError', 500, 'An internal error has occurred'],
-  subnetUnknown: ['InvalidSubnetID.NotFound', 400, "The subnet ID 'subnet-0<&>' does not exist"],
-  vpcUnknown: ['InvalidVpcID.NotFound', 400, "The vpc ID 'vpc-0ff' does not exist"],
-  filterUnknown: ['InvalidParameterValue', 400, "The filter 'no-such' is invalid"],
-  tokenBroken: ['InvalidNextToken', 400, 'The specified NextToken is not valid.'],
-  markerBroken: ['InvalidParameterValueException', 400, 'Invalid Marker'],
-  functionUnknown: [
-    'ResourceNotFoundException',
-    404,
-    `Function not found: arn:aws:lambda:${REGION}:${ACCOUNT}:function:no-such`,
-  ],
-};
+const ROLE = { RoleArn: ROLE_ARN, RoleSessionName: 'reader' };
 
 interface Reading {
   readonly functionPages: object[][];
@@ -142,17 +50,28 @@ interface Reading {
   readonly filtered: object[];
   readonly vpcs: object[];
   readonly interfaces: object[];
+  readonly taggedPages: object[][];
+  readonly versions: object[];
+  readonly instances: object[];
+  readonly prefixLists: object[];
+  readonly entries: object[];
+  readonly role: object;
   readonly errors: Readonly<Record<string, unknown>>;
 }
 
-function clientsFor(endpoint: AwsEndpoint): { lambda: LambdaClient; ec2: EC2Client } {
+function clientsFor(endpoint: AwsEndpoint) {
   const config = {
     region: REGION,
     endpoint: endpoint.url,
     maxAttempts: 1,
     credentials: { accessKeyId: ACCESS_KEY, secretAccessKey: 'secret' },
   };
-  return { lambda: new LambdaClient(config), ec2: new EC2Client(config) };
+  return {
+    lambda: new LambdaClient(config),
+    ec2: new EC2Client(config),
+    tagging: new ResourceGroupsTaggingAPIClient(config),
+    sts: new STSClient(config),
+  };
 }
 
 async function failureOf(answer: Promise<unknown>): Promise<unknown> {
@@ -165,7 +84,12 @@ async function failureOf(answer: Promise<unknown>): Promise<unknown> {
   }
 }
 
-async function readErrors({ lambda, ec2 }: ReturnType<typeof clientsFor>): Promise<Record<string, unknown>> {
+async function readErrors({
+  lambda,
+  ec2,
+  tagging,
+  sts,
+}: ReturnType<typeof clientsFor>): Promise<Record<string, unknown>> {
   const errors: Record<string, unknown> = {};
   for (const name of ['lambdaThrottled', 'lambdaDenied', 'lambdaFailed']) {
     errors[name] = await failureOf(lambda.send(new ListFunctionsCommand()));
@@ -182,6 +106,9 @@ async function readErrors({ lambda, ec2 }: ReturnType<typeof clientsFor>): Promi
   errors.filterUnknown = await failureOf(ec2.send(new DescribeSubnetsCommand(unknownFilter)));
   errors.tokenBroken = await failureOf(ec2.send(new DescribeSubnetsCommand(brokenToken)));
   errors.markerBroken = await failureOf(lambda.send(new ListFunctionsCommand({ Marker: 'bm9uc2Vuc2U=' })));
+  errors.taggingThrottled = await failureOf(tagging.send(new GetResourcesCommand()));
+  errors.paginationBroken = await failureOf(tagging.send(new GetResourcesCommand({ PaginationToken: 'x' })));
+  errors.roleRefused = await failureOf(sts.send(new AssumeRoleCommand({ ...ROLE, ExternalId: 'no' })));
   errors.functionUnknown = await failureOf(
     lambda.send(new GetFunctionConfigurationCommand({ FunctionName: 'no-such' })),
   );
@@ -190,8 +117,9 @@ async function readErrors({ lambda, ec2 }: ReturnType<typeof clientsFor>): Promi
 
 /** What Python's READER reads, by the JavaScript SDK. */
 async function readAll(endpoint: AwsEndpoint): Promise<Reading> {
-  const { lambda, ec2 } = clientsFor(endpoint);
-  const errors = await readErrors({ lambda, ec2 });
+  const clients = clientsFor(endpoint);
+  const { lambda, ec2, tagging, sts } = clients;
+  const errors = await readErrors(clients);
   const functionPages = [];
   for await (const page of paginateListFunctions({ client: lambda, pageSize: 100 }, {})) {
     functionPages.push(page.Functions!);
@@ -213,6 +141,16 @@ async function readAll(endpoint: AwsEndpoint): Promise<Reading> {
     { Name: 'tag:Name', Values: ['net 1*', 'net ?'] },
     { Name: 'tag:tier', Values: ['front'] },
   ];
+  const ResourceTypeFilters = ['lambda:function'];
+  const taggedPages = [];
+  for await (const page of paginateGetResources({ client: tagging }, { ResourceTypeFilters })) {
+    taggedPages.push(page.ResourceTagMappingList!);
+  }
+  const versions = await lambda.send(new ListVersionsByFunctionCommand({ FunctionName: 'fn-7' }));
+  const instances = await ec2.send(new DescribeInstancesCommand());
+  const prefixLists = await ec2.send(new DescribeManagedPrefixListsCommand());
+  const entries = await ec2.send(new GetManagedPrefixListEntriesCommand({ PrefixListId: 'pl-01' }));
+  const role = await sts.send(new AssumeRoleCommand({ ...ROLE, ExternalId: 'yes' }));
   const onlyLambda = { Filters: [{ Name: 'interface-type', Values: ['lambda'] }] };
   const chosen = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: ['subnet-0a', 'subnet-03'] }));
   const filtered = await ec2.send(new DescribeSubnetsCommand({ Filters }));
@@ -227,6 +165,12 @@ async function readAll(endpoint: AwsEndpoint): Promise<Reading> {
     filtered: filtered.Subnets!,
     vpcs: vpcs.Vpcs!,
     interfaces: interfaces.NetworkInterfaces!,
+    taggedPages,
+    versions: versions.Versions!,
+    instances: instances.Reservations!,
+    prefixLists: prefixLists.PrefixLists!,
+    entries: entries.Entries!,
+    role: role.AssumedRoleUser!,
     errors,
   };
 }
@@ -263,7 +207,7 @@ t.test('the JavaScript SDK and botocore read the same', async (t) => {
     { VpcConfig: { VpcId: 'vpc-01', SubnetIds: ['subnet-04', 'subnet-0a'], Ipv6AllowedForDualStack: true } },
   );
   t.strictSame(ours.errors, EXPECTED_ERRORS);
-  t.equal(endpoint.calls.filter(({ outcome }) => outcome === 'ok').length, 3 + 137 + 1 + 3 + 4);
+  t.equal(endpoint.calls.filter(({ outcome }) => outcome === 'ok').length, 3 + 137 + 1 + 3 + 4 + 2 + 5);
 
   const absent = spawnSync(PYTHON, ['-c', 'import boto3']).status !== 0;
   const skip = absent && `${PYTHON} has no boto3 (Debian: python3-boto3)`;

@@ -136,6 +136,14 @@ async function clientIsPowerless(t: Test, stage: Stage): Promise<void> {
   );
   t.throws(run('ls', stage.path('state')), /Permission denied/, 'nor list it');
   t.throws(run('cat', stage.path('flows.jsonl')), /Permission denied/, 'nor read the flow log');
+  t.throws(run('touch', stage.path('state/x')), /Permission denied/, 'nor write into it');
+  t.throws(run('nft', 'list', 'ruleset'), /Operation not permitted/, 'nor list the ruleset');
+  t.throws(run('nft', 'flush', 'ruleset'), /Operation not permitted/, 'nor remove it');
+  t.throws(
+    run('ip', 'route', 'add', 'blackhole', '192.0.2.0/24'),
+    /Operation not permitted/,
+    'nor change routes',
+  );
   const connect = `import socket; socket.socket(socket.AF_UNIX).connect(${JSON.stringify(stage.path('admin.sock'))})`;
   t.throws(run(PYTHON, '-c', connect), /PermissionError/, 'nor connect to the admin socket');
 }

