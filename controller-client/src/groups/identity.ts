@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import type { Identity } from 'sluice-gateway/snapshot/format.js';
 import type { Inventory, LambdaFunction, Subnet } from '../inventory.js';
@@ -121,7 +122,14 @@ export function identifyFunctions(
     limit,
   );
   const known = new Map(before.functions.map((fn) => [fn.arn, fn]));
-  return inventory.functions.map((fn) =>
-    again.has(fn) ? identify(fn, subnets, use, limit) : known.get(fn.arn)!,
-  );
+  const functions = inventory.functions.map((fn) => {
+    const old = known.get(fn.arn);
+    if (old !== undefined && !again.has(fn)) return old;
+    const made = identify(fn, subnets, use, limit);
+    return old !== undefined && isDeepStrictEqual(made, old) ? old : made;
+  });
+  const isOther =
+    functions.length !== before.functions.length ||
+    functions.some((fn, index) => fn !== before.functions[index]);
+  return isOther ? functions : before.functions;
 }

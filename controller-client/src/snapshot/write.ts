@@ -117,18 +117,25 @@ const bodyOf = (value: unknown): Body => textBody(canonicalJson(value));
 const prefixBodies = new Memo<readonly Prefix[], readonly Body[]>();
 const originBodies = new Memo<readonly StampedMember[], readonly Body[]>();
 const functionTexts = new Memo<IdentifiedFunction, string>();
+/** By the list of functions, and what stands around it. */
+const inventoryBodies = new WeakMap<object, { readonly around: string; readonly body: Body }>();
 const functionSchema = inventoryBodySchema.shape.functions.element;
 
-/** As above, as text; what would make it too large for the gateway is left out: whom each function shares with. */
-function inventoryText({ functions, ...rest }: SnapshotContent['inventory']): string {
+/** As above, as a body; what would make it too large for the gateway is left out: whom each function shares with. */
+function inventoryOf({ functions, ...rest }: SnapshotContent['inventory']): Body {
   const print = (fn: IdentifiedFunction) =>
     canonicalJson(checked('the inventory', functionSchema, functionBody(fn)));
   const around = checked('the inventory', inventoryBodySchema, inventoryBody({ functions: [], ...rest }));
-  const [start, end] = canonicalJson(around).split('"functions":[]', 2) as [string, string];
+  const aroundText = canonicalJson(around);
+  const known = inventoryBodies.get(functions);
+  if (known?.around === aroundText) return known.body;
+  const [start, end] = aroundText.split('"functions":[]', 2) as [string, string];
   const join = (texts: readonly string[]) => `${start}"functions":[${texts.join(',')}]${end}`;
-  const text = join(functions.map((fn) => functionTexts.of(fn, print)));
-  if (Buffer.byteLength(text) <= SNAPSHOT_LIMITS.bodyBytesMax) return text;
-  return join(functions.map((fn) => print({ ...fn, sharedWith: [] })));
+  const whole = textBody(join(functions.map((fn) => functionTexts.of(fn, print))));
+  const isFitting = whole.bytes <= SNAPSHOT_LIMITS.bodyBytesMax;
+  const body = isFitting ? whole : textBody(join(functions.map((fn) => print({ ...fn, sharedWith: [] }))));
+  inventoryBodies.set(functions, { around: aroundText, body });
+  return body;
 }
 
 /** The bodies of a snapshot by digest, and a manifest that names them. */
@@ -164,7 +171,7 @@ function draft(content: SnapshotContent): Draft {
       ...(isTold && { provenance: origins.map((origin) => put('provenance of a group', origin)) }),
     };
   });
-  const inventory = put('its inventory', textBody(inventoryText(content.inventory)));
+  const inventory = put('its inventory', inventoryOf(content.inventory));
   return {
     bodies,
     manifest: {
