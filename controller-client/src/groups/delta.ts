@@ -8,8 +8,13 @@ export function changedFunctions(before: Inventory, now: Inventory): ReadonlySet
   const { functions: _, ...others } = now;
   const names = Object.keys(others) as (keyof typeof others)[];
   if (names.some((name) => before[name] !== now[name])) return undefined;
-  if (before.functions === now.functions) return new Set();
-  const changed = new Set(before.functions);
-  for (const fn of now.functions) if (!changed.delete(fn)) changed.add(fn);
+  const [old, fresh] = [before.functions, now.functions];
+  const shorter = Math.min(old.length, fresh.length);
+  let start = 0;
+  while (start < shorter && old[start] === fresh[start]) start++;
+  let end = 0;
+  while (end < shorter - start && old.at(-1 - end) === fresh.at(-1 - end)) end++;
+  const changed = new Set(old.slice(start, old.length - end));
+  for (const fn of fresh.slice(start, fresh.length - end)) if (!changed.delete(fn)) changed.add(fn);
   return changed;
 }

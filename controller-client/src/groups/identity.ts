@@ -121,15 +121,17 @@ export function identifyFunctions(
     },
     limit,
   );
-  const known = new Map(before.functions.map((fn) => [fn.arn, fn]));
-  const functions = inventory.functions.map((fn) => {
-    const old = known.get(fn.arn);
+  let at = 0;
+  let isOther = inventory.functions.length !== before.functions.length;
+  // Both lists are in the order of ARNs.
+  const functions = inventory.functions.map((fn, index) => {
+    while (at < before.functions.length && before.functions[at]!.arn < fn.arn) at++;
+    const old = before.functions[at]?.arn === fn.arn ? before.functions[at] : undefined;
     if (old !== undefined && !again.has(fn)) return old;
     const made = identify(fn, subnets, use, limit);
-    return old !== undefined && isDeepStrictEqual(made, old) ? old : made;
+    if (old !== undefined && isDeepStrictEqual(made, old)) return old;
+    isOther ||= made !== before.functions[index];
+    return made;
   });
-  const isOther =
-    functions.length !== before.functions.length ||
-    functions.some((fn, index) => fn !== before.functions[index]);
   return isOther ? functions : before.functions;
 }
