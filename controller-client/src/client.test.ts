@@ -21,7 +21,7 @@ policies:
 `;
 
 /** A client at work in a folder, and what it says. */
-async function runClient(t: Test, folder: string) {
+function runClient(t: Test, folder: string) {
   const said: string[] = [];
   const say = (message: string) => said.push(message);
   const log = { debug: say, info: say, warn: say, error: say } as unknown as Log;
@@ -45,14 +45,14 @@ async function runClient(t: Test, folder: string) {
     const { parts } = snapshot.groups.find(({ name }) => name === 'blocked')!;
     return { snapshot, prefixes: parts.flat().map(printPrefix).join(' ') };
   };
-  return { said, until, held };
+  return { client, running, said, until, held };
 }
 
 t.test(
   'a feed gets into the snapshot with its provenance, changes with its file, and outlives it',
   async (t) => {
     const folder = t.testdir({ 'policy.yaml': POLICY, 'blocked.txt': '192.0.2.0/24\n' });
-    const { held, until, said } = await runClient(t, folder);
+    const { held, until, said } = runClient(t, folder);
     const { snapshot } = await until(async () => (await held()).prefixes === '192.0.2.0/24' && held());
     const [origin] = (await readOrigins(join(folder, 'snapshot'), snapshot, 'blocked'))!;
     t.match(origin, { prefix: '192.0.2.0/24', via: 'feed list name=blocked' });
@@ -65,9 +65,16 @@ t.test(
   },
 );
 
+t.test('a client that is stopped while it starts ends', async (t) => {
+  const { running, client } = runClient(t, t.testdir({ 'policy.yaml': POLICY }));
+  client.stop();
+  await running;
+  t.pass();
+});
+
 t.test('a DENY on a feed that was never read is refused until it is', async (t) => {
   const folder = t.testdir({ 'policy.yaml': POLICY });
-  const { held, until, said } = await runClient(t, folder);
+  const { held, until, said } = runClient(t, folder);
   const refused = 'whose members are not all known: feed list name=blocked was never learnt';
   await until(async () => said.some((line) => line.includes(refused)));
   await t.rejects(held(), 'no snapshot');

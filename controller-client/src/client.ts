@@ -68,12 +68,15 @@ export class ControllerClient {
     });
     await this.#build();
     const watcher = this.#watchPolicy();
-    await Promise.all([this.#pollPolicy(), this.#followAws(this.#inventory), this.#feeds.run()]);
+    await Promise.all([
+      this.#pollPolicy(),
+      this.#followAws(this.#inventory),
+      this.#feeds.run(this.#stopping.signal),
+    ]);
     watcher?.close();
   }
 
   stop(): void {
-    this.#feeds?.stop();
     this.#stopping.abort();
   }
 

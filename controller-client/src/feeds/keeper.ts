@@ -84,7 +84,6 @@ export class FeedKeeper {
   readonly #options: KeeperOptions;
   readonly #now: () => Date;
   readonly #lookup: Lookup;
-  readonly #stopping = new AbortController();
   readonly #kept: Map<string, Kept>;
   #known: ReadonlyMap<string, KnownFeed> | undefined;
   #wanted: Wanted = new Map();
@@ -133,16 +132,12 @@ export class FeedKeeper {
     await this.#save();
   }
 
-  /** Refreshes what is due until `stop`. */
-  async run(): Promise<void> {
-    while (!this.#stopping.signal.aborted) {
+  /** Refreshes what is due until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       await this.refreshDue();
-      await delay(TICK_MS, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
+      await delay(TICK_MS, undefined, { signal }).catch(() => undefined);
     }
-  }
-
-  stop(): void {
-    this.#stopping.abort();
   }
 
   /** Refreshes everything whose time has come. */
