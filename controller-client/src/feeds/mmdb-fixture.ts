@@ -41,14 +41,10 @@ function encodeNode([left, right]: readonly [number, number], recordSize: number
   return bytes;
 }
 
-/** A file that has data for these prefixes, none inside another. IPv4 lies below ::/96, and 2002::/16 leads there. `paddingBytes` before the data make records large. */
-export function writeMmdb(
-  entries: Readonly<Record<string, Value>>,
-  recordSize: 24 | 28 | 32,
-  paddingBytes = 0,
-): Buffer {
-  const data: Buffer[] = [Buffer.alloc(paddingBytes)];
-  let dataBytes = paddingBytes;
+/** A file that has data for these prefixes, none inside another. IPv4 lies below ::/96, and 2002::/16 leads there. */
+export function writeMmdb(entries: Readonly<Record<string, Value>>, recordSize: 24 | 28 | 32): Buffer {
+  const data: Buffer[] = [];
+  let dataBytes = 0;
   type Tree = { parts: [Tree | number | undefined, Tree | number | undefined] };
   const root: Tree = { parts: [undefined, undefined] };
   const walk = (value: bigint, length: number, leaf: Tree | number) => {

@@ -1,5 +1,9 @@
-import { parsePrefix } from 'sluice-gateway/net/prefix.js';
+import fc from 'fast-check';
+import type { Address } from 'sluice-gateway/net/address.js';
+import { BITS } from 'sluice-gateway/net/family.js';
+import { type Prefix, parsePrefix, prefixContains, prefixOf } from 'sluice-gateway/net/prefix.js';
 import t from 'tap';
+import { Holes, mergePrefixes } from './members.js';
 import {
   eni,
   feeds,
@@ -219,3 +223,37 @@ const layouts: readonly Layout[] = [
 ];
 
 tryLayouts(t, layouts);
+
+t.test('what is taken away, and the fewest prefixes, as address by address', async (t) => {
+  const seed = Number(process.env.TEST_SEED ?? Date.now() % 2 ** 31);
+  t.comment(`TEST_SEED=${seed}`);
+  // Six bits of freedom at the top of each address space, so that prefixes nest, touch and end it.
+  const hosts = [
+    ...Array.from({ length: 64 }, (_, host) => ({ family: 4 as const, value: 0xffffffc0n + BigInt(host) })),
+    ...Array.from({ length: 64 }, (_, host) => ({
+      family: 6 as const,
+      value: (1n << 128n) - 64n + BigInt(host),
+    })),
+  ];
+  const anyPrefix = fc
+    .tuple(fc.constantFrom(...hosts), fc.integer({ min: 0, max: 6 }))
+    .map(([address, up]) => prefixOf(address, BITS[address.family] - up));
+  const anyList = fc.array(anyPrefix, { maxLength: 8 });
+  const holds = (prefixes: readonly Prefix[], address: Address) =>
+    prefixes.some((prefix) => prefixContains(prefix, address));
+  fc.assert(
+    fc.property(anyList, anyList, (prefixes, taken) => {
+      const merged = mergePrefixes(prefixes);
+      const left = new Holes(taken)
+        .take(prefixes.map((prefix) => ({ prefix, via: 'cidr' })))
+        .map((one) => one.prefix);
+      return hosts.every(
+        (address) =>
+          holds(merged, address) === holds(prefixes, address) &&
+          holds(left, address) === (holds(prefixes, address) && !holds(taken, address)),
+      );
+    }),
+    { seed },
+  );
+  t.pass();
+});
