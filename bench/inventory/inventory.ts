@@ -23,6 +23,8 @@ import {
 
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
+/** As `sluice run` starts it. */
+const FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
 const EVENTS = 100;
 /** Between two events. */
 const PAUSE_MS = 250;
@@ -125,7 +127,7 @@ async function followEvents(
   const sqs = new SQSClient({ region: REGION, endpoint: url, credentials });
   const samples: number[] = [];
   for (let round = 0; round < EVENTS; round++) {
-    const [number, index] = [round % ACCOUNTS, 3 * (round >> 1)];
+    const [number, index] = [round % ACCOUNTS, (7 * round) % (FUNCTIONS / ACCOUNTS)];
     const fn = functionOf(number, index);
     const probe: Probe = { account: accountId(number), name: fn.name, tags: { ...fn.tags, probe: '1' } };
     for (const [step, isMember] of [
@@ -153,15 +155,10 @@ async function run(report: Report): Promise<void> {
   const [url] = (await once(endpoint, 'message')) as [string];
   const site = new Site(`${url}/${accountId(0)}/${QUEUE}`);
   const startMs = performance.now();
-  // As `sluice run` starts it.
-  const client = spawn(
-    process.execPath,
-    ['--max-semi-space-size=2', CLIENT, '--config', join(site.folder, 'sluice.yaml')],
-    {
-      env: { ...site.environment, AWS_ENDPOINT_URL: url },
-      stdio: 'ignore',
-    },
-  );
+  const client = spawn(process.execPath, [...FLAGS, CLIENT, '--config', join(site.folder, 'sluice.yaml')], {
+    env: { ...site.environment, AWS_ENDPOINT_URL: url },
+    stdio: 'ignore',
+  });
   try {
     const isWhole = (manifest: Manifest) =>
       manifest.groups.every(({ name, prefixCount }) => name === 'probe' || prefixCount > 0);

@@ -21,7 +21,7 @@ const QUIET_MS = 100;
 /** How often policy is read where no notification tells of its change. */
 const POLL_MS = 5_000;
 /** How long after an event what is known of AWS is written to its file. */
-const KEEP_MS = 5_000;
+const KEEP_MS = 30_000;
 
 /** Policy or feeds may be other; AWS was read in full, which gives everything another age; or an event told of a change. */
 type Why = 'looked' | 'refreshed' | 'event';
