@@ -35,6 +35,7 @@ const KNOWN: RegionState = {
   })),
   vpcs: [{ id: VPC, cidrs: ['10.0.0.0/16'] }],
   interfaces: [{ id: 'eni-01', subnetId: 'subnet-0a', vpcId: VPC, addresses4: ['10.0.0.9'] }],
+  prefixLists: [{ id: 'pl-01', name: 'offices', cidrs: ['192.0.2.0/24'] }],
   queues: [{ name: 'events' }],
 };
 
@@ -175,6 +176,12 @@ t.test('what events tell of is read, and nothing else', async (t) => {
     { ...KNOWN, interfaces: [] },
     event('DeleteNetworkInterface', { networkInterfaceId: 'eni-01' }),
     () => follower.inventory.interfaces.length === 0,
+  );
+  await follow(
+    'a prefix list that changed',
+    { ...KNOWN, prefixLists: [{ id: 'pl-01', name: 'offices', cidrs: ['198.51.100.0/24'] }] },
+    event('ModifyManagedPrefixList', { prefixListId: 'pl-01' }),
+    () => follower.inventory.prefixLists[0]?.cidrs[0] === '198.51.100.0/24',
   );
   t.equal(scene.fulls(), 1);
 });

@@ -207,8 +207,7 @@ export async function readPrefixLists(request: ScopeRequest, ids?: readonly stri
     'ec2:DescribeManagedPrefixLists',
     async (NextToken) => {
       const input = {
-        ...(ids === undefined ? {} : { PrefixListIds: [...ids] }),
-        MaxResults: entriesPageItemsMax,
+        ...(ids === undefined ? { MaxResults: entriesPageItemsMax } : { PrefixListIds: [...ids] }),
         NextToken,
       };
       const page = await clients.ec2.send(new DescribeManagedPrefixListsCommand(input), options);
