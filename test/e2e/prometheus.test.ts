@@ -64,6 +64,8 @@ t.test('a real Prometheus scrapes a running gateway, and our alerts work on it',
     stage.path('sluice.yaml'),
     CONFIG.replace('egressInterfaces', 'snat: { interfaces: [dc0], to: masquerade }\n  egressInterfaces'),
   );
+  // One that is there already gets no owner: a stranger may change it.
+  stage.gateway.run('nft', ['add', 'table', 'inet', 'sluice']);
   stage.start();
   await stage.ready(({ functions }) => functions > 0);
   startPrometheus(stage);

@@ -41,11 +41,13 @@ async function explainAgrees(t: Test, stage: Stage): Promise<void> {
       stage.sluice('explain', ...question, '--config', stage.path('sluice.yaml')),
     ]);
     t.equal(asked.code, passes ? 0 : 1, `${src} to ${port}: exit code`);
-    const { verdict, reason, rule, kernel, passed, src: side } = JSON.parse(asked.out) as ExplainAnswer;
+    const { kernel } = JSON.parse(asked.out) as ExplainAnswer;
+    // From files it is not known since when an address is in a group.
+    const { verdict, reason, rule, passed, src: side } = JSON.parse(read.out) as ExplainAnswer;
     t.match(
-      { ...read, out: JSON.parse(read.out) },
-      { ...asked, out: { verdict, reason, rule, passed, src: side } },
-      `${src} to ${port}: files say what the gateway says`,
+      { ...asked, out: JSON.parse(asked.out) },
+      { ...read, out: { verdict, reason, rule, passed, src: side } },
+      `${src} to ${port}: the gateway says what files say`,
     );
     t.strictSame(
       kernel,

@@ -173,7 +173,12 @@ class Walk {
         this.#write(data.u32be(1), kernelData(data.nested(2)));
         return undefined;
       case 'lookup':
-        return this.#lookup(data.string(1)!, data.u32be(2), data.u32be(3));
+        // NFT_LOOKUP_F_INV: it goes on where there is no such element.
+        return data.u32be(5) === 1
+          ? this.#lookupMissing(data.string(1)!, data.u32be(2))
+          : this.#lookup(data.string(1)!, data.u32be(2), data.u32be(3));
+      case 'dynset':
+        return 'break';
       case 'objref':
         return data.has(4) ? this.#lookup(data.string(4)!, data.u32be(3), undefined) : undefined;
       case 'counter':
@@ -260,6 +265,10 @@ class Walk {
     }
     const value = this.#read(data.u32be(1)).map((byte, index) => (byte & mask[index]!) ^ xor[index]!);
     this.#write(data.u32be(2), { value, verdict: undefined });
+  }
+
+  async #lookupMissing(set: string, from: number | undefined): Promise<Step | undefined> {
+    return (await this.#table.element(set, this.#read(from))) === undefined ? undefined : 'break';
   }
 
   async #lookup(set: string, from: number | undefined, to: number | undefined): Promise<Step | undefined> {
