@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { apply } from './apply/apply.js';
 import { churn } from './churn/churn.js';
 import { datapath } from './datapath/datapath.js';
+import { flows } from './flows/flows.js';
 import type { Bench, BenchOptions } from './harness.js';
 import { inventory } from './inventory/inventory.js';
 import { lpm } from './lpm/lpm.js';
@@ -10,7 +11,9 @@ import { memory } from './memory/memory.js';
 import { ConsoleReport } from './report.js';
 import { simulate } from './simulate/simulate.js';
 
-const BENCHES: Readonly<Record<string, Bench>> = { apply, churn, datapath, inventory, lpm, memory, simulate };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  ...{ apply, churn, datapath, flows, inventory, lpm, memory, simulate },
+};
 
 const usage = () =>
   ['Usage: npm run bench -- NAME [--size N] [--json FILE]', '']

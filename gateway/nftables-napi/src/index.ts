@@ -86,6 +86,7 @@ type Handle = object;
 interface Native {
   open(protocol: number, coalesceMs: number, onReceive: SocketOptions['onReceive']): Handle | number;
   close(handle: Handle): void;
+  free(handle: Handle): void;
   unref(handle: Handle): void;
   portId(handle: Handle): number;
   setOption(handle: Handle, level: number, option: number, value: number): number;
@@ -179,7 +180,17 @@ export class NetlinkSocket {
 
   constructor(options: SocketOptions) {
     checkOptions(options);
-    const handle = native.open(options.protocol, options.coalesceMs ?? 0, options.onReceive);
+    const onReceive: SocketOptions['onReceive'] = (bytes, lost) => {
+      setImmediate(free);
+      options.onReceive(bytes, lost);
+    };
+    const handle = native.open(options.protocol, options.coalesceMs ?? 0, onReceive);
+    // What the native side calls must not keep the socket from being collected.
+    const weak = typeof handle === 'number' ? undefined : new WeakRef(handle);
+    const free = () => {
+      const open = weak?.deref();
+      if (open !== undefined) native.free(open);
+    };
     if (typeof handle === 'number') throw new NetlinkSystemError('open', handle);
     this.#handle = handle;
     try {

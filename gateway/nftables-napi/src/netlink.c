@@ -1,12 +1,13 @@
 /*
- * Netlink sockets for Node.js, against Node-API alone. Seven verbs, no policy, no parsing: index.ts checks
+ * Netlink sockets for Node.js, against Node-API alone. Eight verbs, no policy, no parsing: index.ts checks
  * every argument and turns error numbers into errors, so a verb returns an errno (0: fine) or a negative one.
  *
  * Threads. The JavaScript thread owns `struct netlink`; the reader thread of a socket touches only what is
  * marked below. The reader fills a slot with datagrams and hands it over by a thread-safe function; the
  * JavaScript thread copies it out and gives the slot back by `free_slots`. So a slot has one owner at any
  * time, and at most SLOTS are queued: while JavaScript is busy the kernel's socket buffer holds the rest, and
- * tells of what it could not.
+ * tells of what it could not. JavaScript gives slots back in another turn of its loop: given back at once they
+ * would come full again before the queue is empty, and timers and files would wait for as long.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -134,11 +135,11 @@ static void *read_loop(void *argument) {
 /* ---- the JavaScript thread ---- */
 
 /*
- * Calls onReceive(bytes, lost) with a copy, so that the slot is free while JavaScript decodes. After the
+ * Calls onReceive(bytes, lost) with a copy, which may be kept; JavaScript gives the slot back by free(). After the
  * abort in close_netlink() Node passes what is still queued without an environment.
  */
 static void deliver(napi_env env, napi_value on_receive, void *context, void *data) {
-  struct netlink *netlink = context;
+  (void)context;
   struct slot *slot = data;
   if (env == NULL) return;
   napi_value buffer, arguments[2], undefined, error;
@@ -147,7 +148,6 @@ static void deliver(napi_env env, napi_value on_receive, void *context, void *da
   size_t length = slot->length;
   bool made = napi_create_arraybuffer(env, length, &copy, &buffer) == napi_ok;
   if (made && length > 0) memcpy(copy, slot->bytes, length);
-  sem_post(&netlink->free_slots);
   if (!made || napi_create_typedarray(env, napi_uint8_array, length, buffer, 0, &arguments[0]) != napi_ok ||
       napi_create_uint32(env, lost, &arguments[1]) != napi_ok ||
       napi_get_undefined(env, &undefined) != napi_ok) {
@@ -286,6 +286,13 @@ static napi_value verb_close(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* free(handle): a slot that was received may be filled again. */
+static napi_value verb_free(napi_env env, napi_callback_info info) {
+  struct netlink *netlink = arguments_of(env, info, 0, NULL);
+  if (netlink != NULL) sem_post(&netlink->free_slots);
+  return NULL;
+}
+
 /* unref(handle): an open socket no longer keeps the process alive. */
 static napi_value verb_unref(napi_env env, napi_callback_info info) {
   struct netlink *netlink = arguments_of(env, info, 0, NULL);
@@ -378,6 +385,7 @@ NAPI_MODULE_INIT() {
   const napi_property_descriptor verbs[] = {
       {"open", NULL, verb_open, NULL, NULL, NULL, napi_default, NULL},
       {"close", NULL, verb_close, NULL, NULL, NULL, napi_default, NULL},
+      {"free", NULL, verb_free, NULL, NULL, NULL, napi_default, NULL},
       {"unref", NULL, verb_unref, NULL, NULL, NULL, napi_default, NULL},
       {"portId", NULL, verb_port_id, NULL, NULL, NULL, napi_default, NULL},
       {"setOption", NULL, verb_set_option, NULL, NULL, NULL, napi_default, NULL},

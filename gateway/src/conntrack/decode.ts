@@ -283,5 +283,6 @@ export function decodeEvent(message: Message): ConntrackEvent | undefined {
   if (kind === undefined) return undefined;
   const { payload } = message;
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-  return { ...decodeConnection(view, NFGENMSG_BYTES, payload.length), kind };
+  // Added and not spread: a copy of an event costs a tenth of decoding it.
+  return Object.assign(decodeConnection(view, NFGENMSG_BYTES, payload.length), { kind });
 }

@@ -6,9 +6,12 @@ import { LOG_REASONS, type LogReason } from '../policy/fixed-chains.js';
 import { type Attributor, attributeDestination, attributeSource, claimedSource } from './attribute.js';
 import { type Connection, ConnectionTable } from './connections.js';
 import {
+  connectionFields,
   endReason,
+  isoTime,
   kernelTime,
   natFields,
+  permittedRecord,
   ruleFields,
   ruleName,
   trafficFields,
@@ -37,13 +40,6 @@ type Verdict = NonNullable<FlowRecord['verdict']>;
 const isLogReason = (text: string): text is LogReason => (LOG_REASONS as readonly string[]).includes(text);
 
 /** Whether our program gave this mark to a connection or packet. Others are none of our business. */
-
-const connectionFields = ({ start, src, dst, original }: Connection): Partial<FlowRecord> => ({
-  ...(start !== undefined && { start }),
-  src,
-  dst,
-  ...tupleFields(original),
-});
 
 /**
  * Makes flow records of what the kernel tells: of connections (conntrack), of refused packets (NFLOG), and of
@@ -242,14 +238,7 @@ export class FlowAssembler {
     kernel: Entry | undefined,
     fields: Partial<FlowRecord> = {},
   ): FlowRecord {
-    return this.#record(event, time, {
-      verdict: 'PERMIT',
-      enforced: true,
-      ...ruleFields(connection.mark, connection.rule),
-      ...connectionFields(connection),
-      ...(kernel !== undefined && natFields(kernel)),
-      ...fields,
-    });
+    return permittedRecord({ gateway: this.#options.gateway, event, time, connection, kernel, fields });
   }
 
   #refused(packet: NflogPacket, verdict: Verdict): FlowRecord {
@@ -333,7 +322,7 @@ export class FlowAssembler {
   }
 
   #now(): string {
-    return this.#options.now().toISOString();
+    return isoTime(this.#options.now().getTime());
   }
 
   #packetTime(packet: NflogPacket): string {
@@ -378,6 +367,7 @@ export class FlowAssembler {
       start,
       src: attributeSource(matcher, original.src, original.srcPort),
       dst: attributeDestination(matcher, original.dst, original.dstPort),
+      tupleFields: undefined,
       mark,
       rule: this.#ruleOf(mark),
       told: false,

@@ -1,5 +1,7 @@
 import { reversed, type Tuple } from '../conntrack/tuple.js';
+import type { Address } from '../net/address.js';
 import type { FlowDestination, FlowSource } from './attribute.js';
+import type { TupleFields } from './fields.js';
 import type { RuleFacts } from './rule-book.js';
 
 /** What was known of a permitted connection when it was made, and how it went on. */
@@ -11,6 +13,8 @@ export interface Connection {
   readonly start: string | undefined;
   readonly src: FlowSource;
   readonly dst: FlowDestination;
+  /** What records tell of the tuple, made with the first of them. */
+  tupleFields: TupleFields | undefined;
   mark: number;
   /** The rule that permits it now; undefined when its generation is not known. */
   rule: RuleFacts | undefined;
@@ -26,9 +30,21 @@ export interface Connection {
   toldPackets: bigint;
 }
 
-/** ICMP's type is left out: it differs between the directions of an exchange. */
+/** An address as a string of its 16-bit words: what is made and hashed fastest. */
+function words({ family, value }: Address): string {
+  if (family === 4) {
+    const word = Number(value);
+    return String.fromCharCode(word >>> 16, word & 0xffff);
+  }
+  let text = '';
+  for (let shift = 112n; shift >= 0n; shift -= 16n)
+    text += String.fromCharCode(Number((value >> shift) & 0xffffn));
+  return text;
+}
+
+/** ICMP's type is left out: it differs between the directions of an exchange. The length tells the families apart. */
 function tupleKey({ protocol, src, dst, srcPort, dstPort, icmp }: Tuple): string {
-  return `${protocol} ${src.value} ${srcPort ?? icmp?.id} ${dst.value} ${dstPort ?? ''} ${src.family}`;
+  return words(src) + words(dst) + String.fromCharCode(protocol, srcPort ?? icmp?.id ?? 0, dstPort ?? 0);
 }
 
 /** Connections that are remembered after their end: revoked ones, and those whose end a listing told. */
@@ -53,6 +69,8 @@ export class ConnectionTable {
   readonly #ended = new Map<string, Connection>();
   readonly #connectionsMax: number;
   #forgotten = 0;
+  /** The tuple that was asked for last, and its key: an event asks several times. */
+  #last: { readonly tuple: Tuple; readonly key: string } | undefined;
 
   constructor(connectionsMax: number) {
     this.#connectionsMax = connectionsMax;
@@ -67,15 +85,20 @@ export class ConnectionTable {
     return this.#forgotten;
   }
 
+  #keyOf(tuple: Tuple): string {
+    if (this.#last?.tuple !== tuple) this.#last = { tuple, key: tupleKey(tuple) };
+    return this.#last.key;
+  }
+
   get(id: number, original: Tuple): Connection | undefined {
-    const connection = this.#connections.get(tupleKey(original));
+    const connection = this.#connections.get(this.#keyOf(original));
     return connection?.id === id ? connection : undefined;
   }
 
   /** The same; for a while after its end too one that was revoked, or that a listing did not show: word of it may be
    * read later. */
   recall(id: number, original: Tuple): Connection | undefined {
-    const ended = this.#ended.get(tupleKey(original));
+    const ended = this.#ended.get(this.#keyOf(original));
     return this.get(id, original) ?? (ended?.id === id ? ended : undefined);
   }
 
@@ -90,7 +113,7 @@ export class ConnectionTable {
   }
 
   set(connection: Connection): void {
-    const key = tupleKey(connection.original);
+    const key = this.#keyOf(connection.original);
     this.#ended.delete(key);
     if (putNewest(this.#connections, key, connection, this.#connectionsMax)) this.#forgotten++;
   }
@@ -99,7 +122,7 @@ export class ConnectionTable {
   take(id: number, original: Tuple): Connection | undefined {
     const connection = this.get(id, original);
     if (connection === undefined) return undefined;
-    const key = tupleKey(original);
+    const key = this.#keyOf(original);
     this.#connections.delete(key);
     if (connection.revoked) putNewest(this.#ended, key, connection, ENDED_MAX);
     return connection;

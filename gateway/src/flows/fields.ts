@@ -3,7 +3,9 @@ import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, type Tuple } fr
 import { printAddress } from '../net/address.js';
 import { DEFAULT_RULE_NUMBER, decodeMark } from '../nft/mark.js';
 import { communityId } from './community-id.js';
-import type { FlowRecord } from './record.js';
+import type { Connection as Known } from './connections.js';
+import { once } from './once.js';
+import { FLOW_SCHEMA, type FlowRecord } from './record.js';
 import type { RuleFacts } from './rule-book.js';
 
 /** States in which both sides have ended the connection. */
@@ -17,20 +19,38 @@ export const PROTOCOL_NAMES: ReadonlyMap<number, 'TCP' | 'UDP' | 'ICMP'> = new M
   [IPPROTO_ICMPV6, 'ICMP'],
 ]);
 
+/** Texts of the seconds that were asked for lately, by their last bits. */
+const SECONDS = 256;
+const prefixes: { readonly second: number; readonly text: string }[] = [];
+
+/** RFC 3339, UTC, with milliseconds, of milliseconds since 1970. What is of one second shares its text. */
+export function isoTime(ms: number): string {
+  const second = Math.floor(ms / 1_000);
+  let prefix = prefixes[second % SECONDS];
+  if (prefix?.second !== second) {
+    prefix = { second, text: new Date(second * 1_000).toISOString().slice(0, -4) };
+    prefixes[second % SECONDS] = prefix;
+  }
+  const rest = ms - second * 1_000;
+  return `${prefix.text}${rest < 10 ? '00' : rest < 100 ? '0' : ''}${rest}Z`;
+}
+
 /**
  * RFC 3339 of the kernel's nanoseconds since 1970; undefined where it keeps none (`nf_conntrack_timestamp` =
  * 0).
  */
 export function kernelTime(ns: bigint | undefined): string | undefined {
-  return ns === undefined || ns === 0n ? undefined : new Date(Number(ns / 1_000_000n)).toISOString();
+  return ns === undefined || ns === 0n ? undefined : isoTime(Number(ns / 1_000_000n));
 }
 
+export type TupleFields = Pick<FlowRecord, 'protocol' | 'icmp' | 'communityId'>;
+
 /** Protocol, ICMP message and Community ID. */
-export function tupleFields(tuple: Tuple): Pick<FlowRecord, 'protocol' | 'icmp' | 'communityId'> {
+export function tupleFields(tuple: Tuple): TupleFields {
   const { protocol, icmp } = tuple;
   return {
     protocol: PROTOCOL_NAMES.get(protocol) ?? protocol,
-    ...(icmp !== undefined && { icmp: { type: icmp.type, code: icmp.code } }),
+    icmp: icmp && { type: icmp.type, code: icmp.code },
     communityId: communityId(tuple),
   };
 }
@@ -43,15 +63,18 @@ export function ruleFields(
   const { generation, rule: number } = decodeMark(mark);
   return {
     reason: number === DEFAULT_RULE_NUMBER ? 'default' : 'rule',
-    ...(rule !== undefined && { rule: ruleName(rule) }),
+    rule: rule && ruleName(rule),
     generation,
   };
 }
 
 /** A rule as records name it. */
-export function ruleName({ name, priority }: RuleFacts): NonNullable<FlowRecord['rule']> {
-  return { name, ...(priority !== undefined && { priority }) };
-}
+export const ruleName = once(
+  ({ name, priority }: RuleFacts): NonNullable<FlowRecord['rule']> => ({
+    name,
+    ...(priority !== undefined && { priority }),
+  }),
+);
 
 /** What the source became, when replies go to something else than the source. */
 export function natFields({ original, reply }: Connection): Pick<FlowRecord, 'nat'> {
@@ -78,4 +101,54 @@ export function endReason(event: ConntrackEvent, revoked: boolean): NonNullable<
   if (revoked) return 'revoked';
   if (event.tcpState !== undefined && TCP_ENDED.has(TCP_STATES[event.tcpState])) return 'closed';
   return (event.timeoutSeconds ?? 0) > 0 ? 'deleted' : 'timeout';
+}
+
+function tupleFieldsOf(known: Known): TupleFields {
+  known.tupleFields ??= tupleFields(known.original);
+  return known.tupleFields;
+}
+
+/** What is known of a connection from its beginning. */
+export function connectionFields(known: Known): Partial<FlowRecord> {
+  const { start, src, dst } = known;
+  return { start, src, dst, ...tupleFieldsOf(known) };
+}
+
+/**
+ * A record of a connection that a rule permits. One literal, of one shape: these are nearly all the records there are, by
+ * the hundred thousand a second.
+ */
+export function permittedRecord(input: {
+  readonly gateway: string;
+  readonly event: 'open' | 'update' | 'close';
+  readonly time: string;
+  readonly connection: Known;
+  readonly kernel: Connection | undefined;
+  readonly fields: Partial<FlowRecord>;
+}): FlowRecord {
+  const { gateway, event, time, connection, kernel, fields } = input;
+  const { protocol, icmp, communityId } = tupleFieldsOf(connection);
+  const { reason, rule, generation } = ruleFields(connection.mark, connection.rule);
+  return {
+    schema: FLOW_SCHEMA,
+    time,
+    event,
+    gateway,
+    verdict: 'PERMIT',
+    enforced: true,
+    reason,
+    rule,
+    generation,
+    start: fields.start ?? connection.start,
+    end: fields.end,
+    src: connection.src,
+    dst: connection.dst,
+    protocol,
+    icmp,
+    communityId,
+    nat: kernel && natFields(kernel).nat,
+    bytes: fields.bytes,
+    packets: fields.packets,
+    endReason: fields.endReason,
+  };
 }

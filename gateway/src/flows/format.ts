@@ -1,7 +1,7 @@
-import { printableJson } from '../text.js';
 import { aviatrixFormat } from './formats/aviatrix.js';
 import { eveFormat } from './formats/eve.js';
 import { ocsfFormat } from './formats/ocsf.js';
+import { sluiceFormat } from './formats/sluice.js';
 import { DEFAULT_FIELDS, type VpcField, vpcFormat } from './formats/vpc-flow-log.js';
 import type { FlowRecord } from './record.js';
 
@@ -26,7 +26,7 @@ export interface FormatOptions {
 export function formatOf(name: FormatName, options: FormatOptions): Format {
   switch (name) {
     case 'sluice':
-      return printableJson;
+      return sluiceFormat;
     case 'vpc-flow-log':
       return vpcFormat(options.fields ?? DEFAULT_FIELDS);
     case 'ocsf':

@@ -137,6 +137,7 @@ export class QueuedSink implements FlowSink {
     const item = this.#parts.format(record);
     if (item === undefined) return 'no-form';
     const { queueRecordsMax, queueBytesMax } = this.#options;
+    // Also makes one piece of a text that was put together: many that wait would cost collection dearly.
     const bytes = Buffer.byteLength(item);
     const records = this.#queue.length + this.#batch.length + this.#spilling;
     if (records >= queueRecordsMax || this.#queueBytes + bytes > queueBytesMax) return 'queue-full';

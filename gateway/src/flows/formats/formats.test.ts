@@ -7,7 +7,9 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { createLog } from '../../log.js';
+import { printableJson } from '../../text.js';
 import { FORMATS, type Format, formatOf } from '../format.js';
+import { type FlowRecord, flowRecordSchema } from '../record.js';
 import { type SinkInput, sinkSchema } from '../sinks/config.js';
 import { parseSyslog } from '../sinks/fixture.js';
 import { decodeIpfix } from '../sinks/ipfix.fixture.js';
@@ -44,6 +46,40 @@ for (const [name, format] of Object.entries(GOLDEN)) {
     t.end();
   });
 }
+
+t.test('sluice: every field of every record as its slow twin has it', (t) => {
+  const names = (of: string) => ['x\n\u001b', of];
+  const full: Required<FlowRecord> = {
+    ...(RECORDS[2] as Required<FlowRecord>),
+    src: {
+      ...RECORDS[2]!.src!,
+      functions: names('f'),
+      functionsOmitted: 2,
+      groups: names('g'),
+      groupsOmitted: 3,
+    },
+    dst: { ...RECORDS[2]!.dst!, name: 'a"b', groupsOmitted: 1 },
+    icmp: { type: 8, code: 1 },
+    permittedBy: { name: '\u202e', priority: 0 },
+    suppressed: 5,
+    loss: RECORDS.at(-1)!.loss!,
+  };
+  t.same(Object.keys(full).sort(), Object.keys(flowRecordSchema.shape).sort());
+  const without = Object.keys(full).map(
+    (key) => ({ ...full, [key === 'schema' ? 'rule' : key]: undefined }) as FlowRecord,
+  );
+  const odd = { ...full, protocol: 47, nat: { ip: '::1' }, src: { ip: '::2', functions: [], groups: [] } };
+  for (const record of [
+    full,
+    odd,
+    ...RECORDS,
+    ...without.filter(({ time, event, gateway }) => time && event && gateway),
+  ]) {
+    const text = formatOf('sluice', options)(record)!;
+    t.same(JSON.parse(text), JSON.parse(printableJson(record)));
+  }
+  t.end();
+});
 
 t.test('VPC Flow Log lines: fields by their number, whatever names hold', (t) => {
   const counts = lines(formatOf('vpc-flow-log', { ...options, fields: VPC_FIELDS })).map(

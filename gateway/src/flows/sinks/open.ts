@@ -25,6 +25,8 @@ interface Kind {
 
 /** Over a network: a request for each record would cost more than waiting a moment for more of them. */
 const REQUESTS = { batchWaitMs: 1_000 } as const;
+/** Two `stat` a batch: not for every few records. */
+const FILE_BATCH = { batchRecordsMax: 5_000, batchBytesMax: 4 << 20 } as const;
 const S3_BATCH = { batchRecordsMax: 50_000, batchBytesMax: 32 << 20 } as const;
 
 /** Throws naming the file or the variable, never what is in it. */
@@ -71,7 +73,11 @@ async function open(config: SinkConfig, gateway: string): Promise<Kind> {
     case 'stdout':
       return { format: textFormat(config), output: new StreamOutput(process.stdout) };
     case 'file':
-      return { format: textFormat(config), output: await FileOutput.open(config.path, config.rotate) };
+      return {
+        format: textFormat(config),
+        output: await FileOutput.open(config.path, config.rotate),
+        queue: FILE_BATCH,
+      };
     case 'syslog': {
       const [format, tls = {}] = [textFormat(config), await readTls(config.tls)];
       const output = syslogOutput({ ...config.address, protocol: config.protocol, tls });
