@@ -75,14 +75,6 @@ t.test('connections that begin and end while nobody reads', async (t) => {
   t.ok(records.every(({ loss, time }) => loss === undefined || loss.since! <= time));
   t.equal(count('open'), CONNECTIONS, 'the listing told the others');
   t.equal(sourceKeys(records, 'open').size, CONNECTIONS, 'each once');
-  const read = CONNECTIONS - lost.conntrack;
-  const firstLoss = records.findIndex(({ event }) => event === 'loss');
-  t.equal(
-    records.slice(0, firstLoss).filter(({ event }) => event === 'open').length,
-    read,
-    'exactly those were read',
-  );
-
   const before = lost.conntrack;
   blocked('delete', '0', String(CONNECTIONS));
   await until('every close', () => count('close') >= CONNECTIONS);

@@ -161,7 +161,9 @@ t.test('with a spill nothing is dropped, over any number of restarts', async (t)
           const first = index;
           for (const { records, turns } of bursts ?? []) {
             for (let i = 0; i < records; i++) sink.write(record(index++));
+            isFine &&= balanced(sink.counts());
             for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate);
+            isFine &&= balanced(sink.counts());
             // The disk takes longer than turns: enough room for what comes meanwhile, else the limit is what is tested.
             await until(() => sink.counts().queued - spill.records < queueRecordsMax * 5);
           }
