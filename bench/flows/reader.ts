@@ -66,6 +66,7 @@ const assembler = new FlowAssembler({
 const connection = new NetlinkConnection(NETLINK_NETFILTER);
 let [lost, lostTold] = [0, 0];
 const watch = await FlowWatch.start({
+  observers: [],
   logGroup: 1,
   table: new ConntrackTable(connection),
   assembler,

@@ -1,6 +1,9 @@
 import { rmSync, writeFileSync } from 'node:fs';
+
+import { isDeepStrictEqual } from 'node:util';
 import type { GroupAnswer, Status } from 'sluice-gateway/admin/answers.js';
 import type { ExplainAnswer, Finding } from 'sluice-gateway/analysis/output.js';
+
 import type { FlowRecord } from 'sluice-gateway/flows/record.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import t, { type Test } from 'tap';
@@ -102,7 +105,7 @@ async function answersAreWhole(t: Test, stage: Stage): Promise<void> {
     dst: { ip: LEDGER.to, port: LEDGER.port },
   });
   t.ok(
-    stage.flows().some((record) => JSON.stringify(record) === JSON.stringify(opened)),
+    stage.flows().some((record) => isDeepStrictEqual(record, opened)),
     'the log has the same record',
   );
 }
