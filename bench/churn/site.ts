@@ -137,7 +137,7 @@ export class Site {
         const bodies = prefixes.length === 0 ? [] : [body({ prefixes: prefixes.map(printPrefix) })];
         return { name, resolved: true, prefixCount: prefixes.length, bodies };
       }),
-      inventory: { digest: body({ functions: [], scopes: [] }) },
+      inventory: { digest: body({ scopes: [] }), functions: [] },
     };
     // One may be read while the next is written.
     await storeSnapshot(this.#store, bodies, canonicalJson(manifest), this.#bodies);

@@ -1,11 +1,23 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import type { Manifest } from 'sluice-gateway/snapshot/format.js';
+import { Namespace } from 'sluice-test/support/namespace.js';
+import { askStatus } from 'sluice-test/support/stage.js';
 import { type Bench, type Report, spreadOf } from '../harness.js';
 import {
   ACCOUNTS,
@@ -22,6 +34,7 @@ import {
 } from './cloud.js';
 
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
+const GATEWAY = fileURLToPath(new URL('../churn/gateway.js', import.meta.url));
 const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
 /** As `sluice run` starts it. */
 const FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
@@ -36,6 +49,9 @@ const CONFIG = (
 ) => `gateway: { name: bench, lambdaInterfaces: [lam0], egressInterfaces: [wan0] }
 policy: { path: policy.yaml }
 snapshot: { path: snapshot/ }
+flows: { sinks: [{ type: file, path: flows.jsonl }] }
+admin: { socket: admin.sock }
+state: { path: state/ }
 inventory:
   aws:
     refreshSeconds: 300
@@ -89,6 +105,13 @@ class Site {
     }
   }
 
+  /** Which manifest is there, and since when, in milliseconds since 1970. */
+  manifest(): { readonly revision: number; readonly writtenMs: number } {
+    const path = join(this.folder, 'snapshot', 'manifest.json');
+    const { revision } = JSON.parse(readFileSync(path, 'utf8')) as Manifest;
+    return { revision, writtenMs: statSync(path).mtimeMs };
+  }
+
   /** The prefixes of a group in the snapshot. */
   prefixesOf({ groups }: Manifest, name: string): string[] {
     const { bodies } = groups.find((group) => group.name === name)!;
@@ -96,6 +119,34 @@ class Site {
       const body = readFileSync(join(this.folder, 'snapshot', 'bodies', digest), 'utf8');
       return (JSON.parse(body) as { prefixes: string[] }).prefixes;
     });
+  }
+}
+
+/** The product's gateway, in a namespace of its own, which follows the same snapshot. */
+class Kernel {
+  readonly #namespace = new Namespace('inventory');
+  readonly #socket: string;
+
+  constructor(folder: string) {
+    this.#socket = join(folder, 'admin.sock');
+    for (const name of ['lam0', 'wan0']) this.#namespace.ip('link', 'add', name, 'type', 'veth');
+    const child = this.#namespace.spawn(process.execPath, [GATEWAY, join(folder, 'sluice.yaml')]);
+    child.stdout!.resume();
+    child.stderr!.resume();
+  }
+
+  /** Milliseconds since 1970 when a revision was seen to be in the kernel. Cost: a question each millisecond. */
+  async inForce(revision: number): Promise<number> {
+    for (const endMs = Date.now() + WAIT_MS_MAX; Date.now() < endMs; await delay(1)) {
+      const status = await askStatus(this.#socket);
+      if (status !== undefined && (status.revision.applied ?? 0) >= revision)
+        return performance.timeOrigin + performance.now();
+    }
+    throw new Error(`Cannot measure: revision ${revision} does not come into force`);
+  }
+
+  remove(): void {
+    this.#namespace.remove();
   }
 }
 
@@ -116,16 +167,20 @@ const eventOf = ({ account, name, tags }: Probe) =>
     },
   });
 
-/** Tags one function after the other, and takes the tag away again; milliseconds from event to snapshot. */
+/**
+ * Tags one function after the other, and takes the tag away again; milliseconds from event to snapshot, and from the
+ * snapshot's manifest to the kernel.
+ */
 async function followEvents(
   report: Report,
   site: Site,
+  kernel: Kernel,
   endpoint: ChildProcess,
   url: string,
-): Promise<number[]> {
+): Promise<{ readonly toSnapshot: number[]; readonly toKernel: number[] }> {
   const credentials = { accessKeyId: keyOf(0), secretAccessKey: 'x' };
   const sqs = new SQSClient({ region: REGION, endpoint: url, credentials });
-  const samples: number[] = [];
+  const [toSnapshot, toKernel]: [number[], number[]] = [[], []];
   for (let round = 0; round < EVENTS; round++) {
     const [number, index] = [round % ACCOUNTS, (7 * round) % (FUNCTIONS / ACCOUNTS)];
     const fn = functionOf(number, index);
@@ -141,13 +196,15 @@ async function followEvents(
       await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: eventOf(step) }));
       const wanted = isMember ? cidrOf(number, index % (SUBNETS / ACCOUNTS)) : '';
       await site.until((manifest) => site.prefixesOf(manifest, 'probe').join() === wanted);
-      samples.push(performance.now() - startMs);
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      toSnapshot.push(performance.now() - startMs);
+      const { revision, writtenMs } = site.manifest();
+      toKernel.push((await kernel.inForce(revision)) - writtenMs);
+      await delay(PAUSE_MS);
     }
     report.progress(`event ${round + 1} of ${EVENTS}`);
   }
   sqs.destroy();
-  return samples;
+  return { toSnapshot, toKernel };
 }
 
 async function run(report: Report): Promise<void> {
@@ -159,6 +216,7 @@ async function run(report: Report): Promise<void> {
     env: { ...site.environment, AWS_ENDPOINT_URL: url },
     stdio: 'ignore',
   });
+  let kernel: Kernel | undefined;
   try {
     const isWhole = (manifest: Manifest) =>
       manifest.groups.every(({ name, prefixCount }) => name === 'probe' || prefixCount > 0);
@@ -170,11 +228,19 @@ async function run(report: Report): Promise<void> {
     };
     if (known.functions.length !== FUNCTIONS || known.subnets.length !== SUBNETS)
       throw new Error('Cannot measure: the client does not know everything');
-    const samples = (await followEvents(report, site, endpoint, url)).toSorted((a, b) => a - b);
-    report.figure('eventToSnapshotMs', spreadOf(samples));
-    report.figure('eventToSnapshotP99Ms', samples[Math.ceil(samples.length * 0.99) - 1]!);
+    kernel = new Kernel(site.folder);
+    await kernel.inForce(site.manifest().revision);
+    const { toSnapshot, toKernel } = await followEvents(report, site, kernel, endpoint, url);
+    for (const [name, samples] of Object.entries({
+      eventToSnapshot: toSnapshot,
+      snapshotToKernel: toKernel,
+    })) {
+      report.figure(`${name}Ms`, spreadOf(samples));
+      report.figure(`${name}P99Ms`, samples.toSorted((a, b) => a - b)[Math.ceil(samples.length * 0.99) - 1]!);
+    }
     report.figure('rssMiB', peakBytes(client) / MIB);
   } finally {
+    kernel?.remove();
     client.kill();
     endpoint.disconnect();
     await Promise.all([once(client, 'exit'), once(endpoint, 'exit')]);

@@ -32,6 +32,7 @@ export function snapshotWith(a: readonly string[], ...rules: PolicyRule[]): Snap
     inventory: { functions: [], scopes: [] },
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
+    functionParts: new Map(),
     parts: new Map([
       [a.join(), parts[0]],
       ['b', parts[1]],

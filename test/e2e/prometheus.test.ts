@@ -107,7 +107,7 @@ t.test('a real Prometheus scrapes a running gateway, and our alerts work on it',
   for (const { name, health, state } of evaluated) {
     t.equal(health, 'ok', name);
     // Whether it fires depends on the kernel of this machine.
-    if (name !== 'KernelKnownBad') t.equal(state, 'inactive', `${name} is silent`);
+    if (name !== 'KernelKnownBad') t.not(state, 'firing', `${name} is silent`);
   }
   // A stranger's chain.
   stage.gateway.run('nft', ['add', 'chain', 'inet', 'sluice', 'stranger']);

@@ -351,17 +351,19 @@ t.test('names and tags of strangers are shown and do nothing', async (t) => {
   process.kill(stage.product!.clientPid!, 'SIGSTOP');
   const forger = new SnapshotForger(stage.path('snapshot'));
   const inventory = forger.inventory();
-  const digest = forger.body({
+  const functions = forger.body({
     functions: inventory.functions.map((one) => ({
       ...one,
       arn: `${one.arn}${HOSTILE}`,
       name: `${one.name}${HOSTILE}`,
     })),
+  });
+  const digest = forger.body({
     scopes: [{ accountId: HOSTILE.slice(0, 60), region: HOSTILE.slice(0, 60), error: HOSTILE }],
   });
   const manifest = forger.manifest();
   const revision = manifest.revision + 1;
-  forger.publish({ ...manifest, revision, inventory: { digest } });
+  forger.publish({ ...manifest, revision, inventory: { digest, functions: [functions] } });
   await stage.ready((status) => status.revision.applied === revision);
   await saysNothingRaw(t, stage, 'functions and scopes');
   const body = forger.body({

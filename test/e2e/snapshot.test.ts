@@ -75,7 +75,7 @@ const FORGERIES: readonly Forgery[] = [
   },
   {
     what: 'a body that is not there',
-    make: spoilt((manifest) => ({ ...manifest, inventory: { digest: '0'.repeat(64) } })),
+    make: spoilt((manifest) => ({ ...manifest, inventory: { digest: '0'.repeat(64), functions: [] } })),
     reason: /^Cannot read snapshot: a body that the manifest names can't be read: ENOENT/,
   },
   {

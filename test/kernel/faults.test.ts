@@ -65,6 +65,7 @@ function snapshotOf(side: Side, shape: Shape): Snapshot {
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
     parts: new Map(),
+    functionParts: new Map(),
   };
 }
 

@@ -31,7 +31,9 @@ export class SnapshotForger {
   }
 
   inventory(): InventoryBody {
-    return JSON.parse(readFileSync(this.bodyPath(this.manifest().inventory.digest), 'utf8')) as InventoryBody;
+    const read = (digest: string) => JSON.parse(readFileSync(this.bodyPath(digest), 'utf8')) as InventoryBody;
+    const { digest, functions } = this.manifest().inventory;
+    return { ...read(digest), functions: functions.flatMap((part) => read(part).functions) };
   }
 
   /** Writes a body; gives its digest. */

@@ -13,6 +13,7 @@ import { openSnapshotFolder, type SnapshotStore } from 'sluice-gateway/snapshot/
 import {
   BODY_PREFIXES_MAX,
   bodyDigest,
+  functionsBodySchema,
   groupBodySchema,
   inventoryBodySchema,
   type Manifest,
@@ -65,7 +66,12 @@ function content(groups: Readonly<Record<string, readonly Prefix[]>>): SnapshotC
 }
 
 const digestsOf = ({ policy, groups, inventory }: Manifest) =>
-  new Set([policy.digest, inventory.digest, ...groups.flatMap(({ bodies }) => bodies)]);
+  new Set([
+    policy.digest,
+    inventory.digest,
+    ...inventory.functions,
+    ...groups.flatMap(({ bodies }) => bodies),
+  ]);
 
 /**
  * The snapshot in a folder, read as the gateway would: every body there, with the bytes its name promises.
@@ -78,7 +84,10 @@ function read(folder: string) {
     return JSON.parse(bytes.toString('utf8'));
   };
   const policy = policyBodySchema.parse(body(manifest.policy.digest));
-  const inventory = inventoryBodySchema.parse(body(manifest.inventory.digest));
+  const functions = manifest.inventory.functions.flatMap(
+    (digest) => functionsBodySchema.parse(body(digest)).functions,
+  );
+  const inventory = { ...inventoryBodySchema.parse(body(manifest.inventory.digest)), functions };
   const groups = manifest.groups.map(({ name, resolved, bodies, prefixCount }) => {
     const prefixes = bodies.flatMap((digest) => groupBodySchema.parse(body(digest)).prefixes);
     if (prefixes.length !== prefixCount) throw new Error(`group ${name} has ${prefixes.length} prefixes`);

@@ -4,6 +4,7 @@ import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-ga
 import {
   bodyDigest,
   canonicalJson,
+  functionsBodySchema,
   type InventoryBody,
   inventoryBodySchema,
   type Manifest,
@@ -18,7 +19,7 @@ import type { IdentifiedFunction } from '../groups/identity.js';
 import type { ResolvedGroup } from '../groups/resolve.js';
 import type { Scope } from '../inventory.js';
 import { PROVENANCE_BYTES_MAX, provenanceBodies, type StampedMember } from './provenance.js';
-import { splitPrefixes } from './split.js';
+import { splitFunctions, splitPrefixes } from './split.js';
 
 /** What a snapshot says. */
 export interface SnapshotContent {
@@ -55,6 +56,9 @@ function checkLimits({ policy, groups, inventory }: SnapshotContent): void {
   refuse('prefixes', prefixes, SNAPSHOT_LIMITS.prefixesMax);
 }
 
+/** Of all functions together, an eighth of what the bodies of a snapshot may be. */
+const FUNCTION_CHARACTERS_MAX = 16 << 20;
+
 /** The reader's own check, so that nothing is published which the gateway would refuse. */
 function checked<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
@@ -74,19 +78,16 @@ const functionBody = (fn: IdentifiedFunction): InventoryBody['functions'][number
   addresses: fn.addresses.map(printPrefix),
 });
 
-/** What the snapshot says of AWS. */
-export function inventoryBody({
-  functions,
-  scopes,
-  feeds = [],
-}: SnapshotContent['inventory']): InventoryBody {
+/** How AWS and feeds were read. */
+function restBody({ scopes, feeds = [] }: Omit<SnapshotContent['inventory'], 'functions'>) {
   const cut = <Said extends { readonly error?: string }>(said: Said): Said =>
     said.error === undefined ? said : { ...said, error: said.error.slice(0, ERROR_LENGTH_MAX) };
-  return {
-    functions: functions.map(functionBody),
-    scopes: scopes.map(cut),
-    ...(feeds.length > 0 && { feeds: feeds.map(cut) }),
-  };
+  return { scopes: scopes.map(cut), ...(feeds.length > 0 && { feeds: feeds.map(cut) }) };
+}
+
+/** What the snapshot says of AWS. */
+export function inventoryBody({ functions, ...rest }: SnapshotContent['inventory']): InventoryBody {
+  return { functions: functions.map(functionBody), ...restBody(rest) };
 }
 
 /** What was made of objects that are the same from one snapshot to the next, as most of ten thousand functions are. */
@@ -117,25 +118,39 @@ const bodyOf = (value: unknown): Body => textBody(canonicalJson(value));
 const prefixBodies = new Memo<readonly Prefix[], readonly Body[]>();
 const originBodies = new Memo<readonly StampedMember[], readonly Body[]>();
 const functionTexts = new Memo<IdentifiedFunction, string>();
-/** By the list of functions, and what stands around it. */
-const inventoryBodies = new WeakMap<object, { readonly around: string; readonly body: Body }>();
-const functionSchema = inventoryBodySchema.shape.functions.element;
+/** By the first of the functions in it. */
+const functionBodies = new WeakMap<
+  IdentifiedFunction,
+  { readonly functions: readonly IdentifiedFunction[]; readonly body: Body }
+>();
+const functionSchema = functionsBodySchema.shape.functions.element;
 
-/** As above, as a body; what would make it too large for the gateway is left out: whom each function shares with. */
-function inventoryOf({ functions, ...rest }: SnapshotContent['inventory']): Body {
-  const print = (fn: IdentifiedFunction) =>
-    canonicalJson(checked('the inventory', functionSchema, functionBody(fn)));
-  const around = checked('the inventory', inventoryBodySchema, inventoryBody({ functions: [], ...rest }));
-  const aroundText = canonicalJson(around);
-  const known = inventoryBodies.get(functions);
-  if (known?.around === aroundText) return known.body;
-  const [start, end] = aroundText.split('"functions":[]', 2) as [string, string];
-  const join = (texts: readonly string[]) => `${start}"functions":[${texts.join(',')}]${end}`;
-  const whole = textBody(join(functions.map((fn) => functionTexts.of(fn, print))));
-  const isFitting = whole.bytes <= SNAPSHOT_LIMITS.bodyBytesMax;
-  const body = isFitting ? whole : textBody(join(functions.map((fn) => print({ ...fn, sharedWith: [] }))));
-  inventoryBodies.set(functions, { around: aroundText, body });
+const printFunction = (fn: IdentifiedFunction) =>
+  canonicalJson(checked('the inventory', functionSchema, functionBody(fn)));
+
+function functionsBody(functions: readonly IdentifiedFunction[], texts: readonly string[]): Body {
+  const known = functionBodies.get(functions[0]!);
+  const isSame =
+    known?.functions.length === functions.length &&
+    functions.every((fn, index) => fn === known.functions[index]);
+  if (isSame) return known.body;
+  const body = textBody(`{"functions":[${texts.join(',')}]}`);
+  functionBodies.set(functions[0]!, { functions, body });
   return body;
+}
+
+/** Bodies of functions; whom each shares with is left out of all where that would be too much for the gateway. */
+function functionsOf(all: readonly IdentifiedFunction[]): Body[] {
+  const texts = all.map((fn) => functionTexts.of(fn, printFunction));
+  const characters = texts.reduce((sum, text) => sum + text.length, 0);
+  if (characters <= FUNCTION_CHARACTERS_MAX)
+    return splitFunctions(all).map(([first, end]) =>
+      functionsBody(all.slice(first, end), texts.slice(first, end)),
+    );
+  const alone = all.map((fn) => ({ ...fn, sharedWith: [] }));
+  return splitFunctions(alone).map(([first, end]) =>
+    functionsBody(alone.slice(first, end), alone.slice(first, end).map(printFunction)),
+  );
 }
 
 /** The bodies of a snapshot by digest, and a manifest that names them. */
@@ -171,21 +186,26 @@ function draft(content: SnapshotContent): Draft {
       ...(isTold && { provenance: origins.map((origin) => put('provenance of a group', origin)) }),
     };
   });
-  const inventory = put('its inventory', inventoryOf(content.inventory));
+  const { functions, ...rest } = content.inventory;
+  const inventory = put(
+    'its inventory',
+    bodyOf(checked('the inventory', inventoryBodySchema, restBody(rest))),
+  );
+  const parts = functionsOf(functions).map((part) => put('a part of its functions', part));
   return {
     bodies,
     manifest: {
       format: SNAPSHOT_FORMAT,
       policy: { digest: policy },
       groups,
-      inventory: { digest: inventory },
+      inventory: { digest: inventory, functions: parts },
     },
   };
 }
 
 function digestsOf({ policy, groups, inventory }: Omit<Manifest, 'revision' | 'createdAt'>): string[] {
   const ofGroups = groups.flatMap(({ bodies, provenance = [] }) => [...bodies, ...provenance]);
-  return [policy.digest, inventory.digest, ...ofGroups];
+  return [policy.digest, inventory.digest, ...inventory.functions, ...ofGroups];
 }
 
 function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...previous }: Manifest): boolean {

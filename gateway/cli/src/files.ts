@@ -46,6 +46,7 @@ function snapshotOf({ content }: Wanted): Snapshot {
     manifestBytes: new Uint8Array(),
     bodies: new Map(),
     parts: new Map(),
+    functionParts: new Map(),
   };
 }
 

@@ -15,13 +15,23 @@ export function ownAddresses(): Prefix[] {
   );
 }
 
+type SnapshotFunction = Snapshot['inventory']['functions'][number];
+
+const parseFunction = (one: SnapshotFunction) => ({
+  ...one,
+  prefixes: one.prefixes.map(parsePrefix),
+  addresses: (one.addresses ?? []).map(parsePrefix),
+});
+/** Most functions of a snapshot are those of the one before. */
+const parsed = new WeakMap<SnapshotFunction, ReturnType<typeof parseFunction>>();
+
 /** The matcher of a snapshot's groups and functions; of none it knows nothing. Cost: linear in the prefixes. */
 export function matcherOf(snapshot: Snapshot | undefined, excluded: readonly Prefix[]): Matcher {
-  const functions = (snapshot?.inventory.functions ?? []).map((one) => ({
-    ...one,
-    prefixes: one.prefixes.map(parsePrefix),
-    addresses: (one.addresses ?? []).map(parsePrefix),
-  }));
+  const functions = (snapshot?.inventory.functions ?? []).map((one) => {
+    const known = parsed.get(one) ?? parseFunction(one);
+    parsed.set(one, known);
+    return known;
+  });
   const groups = (snapshot?.groups ?? []).map(({ name, parts }) => ({ name, prefixes: parts.flat() }));
   return Matcher.build({ groups, functions, excluded });
 }

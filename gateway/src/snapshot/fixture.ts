@@ -56,13 +56,17 @@ export function writeDraft(folder: string, draft: SnapshotDraft = {}): Manifest 
     bodies: parts.map((prefixes) => put({ prefixes })),
     ...group,
   }));
+  const { functions = [], ...rest } = (draft.inventory ?? {}) as { functions?: unknown[] };
   const manifest = {
     format: SNAPSHOT_FORMAT,
     revision: draft.revision ?? 1,
     createdAt: '2026-11-01T00:00:00.000Z',
     policy: { digest: put(policy) },
     groups,
-    inventory: { digest: put({ functions: [], scopes: [], ...draft.inventory }) },
+    inventory: {
+      digest: put({ scopes: [], ...rest }),
+      functions: functions.length === 0 ? [] : [put({ functions })],
+    },
     ...draft.manifest,
   };
   const path = join(folder, MANIFEST_FILE);

@@ -18,6 +18,9 @@ export const SNAPSHOT_LIMITS = {
   portRangesMax: 64,
 } as const;
 
+/** Functions are split over bodies of at most so many. */
+export const BODY_FUNCTIONS_MAX = 256;
+
 /** A group with more prefixes than this is split over several bodies by address range. */
 export const BODY_PREFIXES_MAX = 4_096;
 
@@ -43,8 +46,8 @@ export const manifestSchema = z.strictObject({
       }),
     )
     .max(SNAPSHOT_LIMITS.groupsMax),
-  /** Provenance: which function holds which prefixes. Never changes what is enforced. */
-  inventory: z.strictObject({ digest }),
+  /** Which function holds which prefixes, and how AWS was read. Never changes what is enforced. */
+  inventory: z.strictObject({ digest, functions: z.array(digest).max(SNAPSHOT_LIMITS.functionsMax) }),
 });
 
 const portRange = z
@@ -103,7 +106,8 @@ export const identitySchema = z.enum([
 ]);
 export type Identity = z.infer<typeof identitySchema>;
 
-export const inventoryBodySchema = z.strictObject({
+/** One body of functions. */
+export const functionsBodySchema = z.strictObject({
   functions: z
     .array(
       z.strictObject({
@@ -123,7 +127,11 @@ export const inventoryBodySchema = z.strictObject({
         addresses: z.array(z.string().max(64)).optional(),
       }),
     )
-    .max(SNAPSHOT_LIMITS.functionsMax),
+    .max(BODY_FUNCTIONS_MAX),
+});
+
+/** The rest of the inventory. */
+export const inventoryBodySchema = z.strictObject({
   scopes: z.array(
     z.strictObject({
       accountId: z.string().max(64),
@@ -147,7 +155,8 @@ export const inventoryBodySchema = z.strictObject({
 
 export type Manifest = z.infer<typeof manifestSchema>;
 export type PolicyBody = z.infer<typeof policyBodySchema>;
-export type InventoryBody = z.infer<typeof inventoryBodySchema>;
+/** All that a snapshot says of AWS, from its several bodies. */
+export type InventoryBody = z.infer<typeof inventoryBodySchema> & z.infer<typeof functionsBodySchema>;
 
 /** JSON with sorted keys and no white space: equal data gives equal bytes, and so an equal digest. */
 export function canonicalJson(value: unknown): string {

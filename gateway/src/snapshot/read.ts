@@ -8,6 +8,7 @@ import { DEFAULT_RULE_NAME, type Policy } from '../policy/model.js';
 import {
   BODIES_FOLDER,
   bodyDigest,
+  functionsBodySchema,
   groupBodySchema,
   type InventoryBody,
   inventoryBodySchema,
@@ -40,10 +41,15 @@ export interface Snapshot {
   readonly bodies: ReadonlyMap<string, Uint8Array>;
   /** The prefixes of each group body, by digest. */
   readonly parts: ReadonlyMap<string, readonly Prefix[]>;
+  /** The functions of each body of them, by digest. */
+  readonly functionParts: ReadonlyMap<string, InventoryBody['functions']>;
 }
 
 /** What reading a snapshot takes over from the one before. */
-export type SnapshotBefore = Pick<Snapshot, 'bodies' | 'parts' | 'groups' | 'policy' | 'policyDigest'>;
+export type SnapshotBefore = Pick<
+  Snapshot,
+  'bodies' | 'parts' | 'functionParts' | 'groups' | 'policy' | 'policyDigest'
+>;
 
 /** A snapshot does not verify. It is refused whole, and the one in force stays. */
 export class SnapshotError extends Error {
@@ -143,9 +149,10 @@ function checkReferences(policy: Policy, groups: ReadonlyMap<string, SnapshotGro
 class BodyReader {
   readonly bodies = new Map<string, Uint8Array>();
   readonly parts = new Map<string, readonly Prefix[]>();
+  readonly functionParts = new Map<string, InventoryBody['functions']>();
   #bytes = 0;
   readonly #folder: string;
-  readonly #before: Pick<Snapshot, 'bodies' | 'parts'> | undefined;
+  readonly #before: SnapshotBefore | undefined;
   readonly #groupsBefore: ReadonlyMap<string, SnapshotGroup>;
 
   /** What is in the snapshot before needs not be read again: a digest is all that a body is. */
@@ -196,6 +203,30 @@ class BodyReader {
     return { name, resolved, parts: isSame ? before : parts };
   }
 
+  async inventory({ digest, functions }: Manifest['inventory']): Promise<InventoryBody> {
+    const rest = parseAs(inventoryBodySchema, await this.read(digest), 'the inventory');
+    checkDuplicates(functions, 'bodies of functions');
+    const parts: InventoryBody['functions'][] = [];
+    for (const digest of functions) parts.push(await this.#functions(digest));
+    const all = parts.flat();
+    if (all.length > SNAPSHOT_LIMITS.functionsMax) {
+      throw refuse(`it holds ${all.length} functions, the limit is ${SNAPSHOT_LIMITS.functionsMax}`);
+    }
+    return { ...rest, functions: all };
+  }
+
+  async #functions(digest: string): Promise<InventoryBody['functions']> {
+    const bytes = await this.read(digest);
+    let part = this.functionParts.get(digest) ?? this.#before?.functionParts.get(digest);
+    if (part === undefined) {
+      part = parseAs(functionsBodySchema, bytes, `body ${digest} of functions`).functions;
+      for (const { arn, prefixes, addresses = [] } of part)
+        parsePrefixes([...prefixes, ...addresses], `function ${JSON.stringify(arn)}`);
+    }
+    this.functionParts.set(digest, part);
+    return part;
+  }
+
   async #part(digest: string, what: string): Promise<readonly Prefix[]> {
     const bytes = await this.read(digest);
     let part = this.parts.get(digest) ?? this.#before?.parts.get(digest);
@@ -239,16 +270,11 @@ export async function readSnapshot(folder: string, before?: SnapshotBefore): Pro
     const groups: SnapshotGroup[] = [];
     for (const group of manifest.groups) groups.push(await reader.group(group));
     checkReferences(policy, new Map(groups.map((group) => [group.name, group])));
-    const inventory = parseAs(
-      inventoryBodySchema,
-      await reader.read(manifest.inventory.digest),
-      'the inventory',
-    );
-    for (const { arn, prefixes, addresses = [] } of inventory.functions)
-      parsePrefixes([...prefixes, ...addresses], `function ${JSON.stringify(arn)}`);
+    const inventory = await reader.inventory(manifest.inventory);
     const { revision, createdAt } = manifest;
-    const { bodies, parts } = reader;
-    return { revision, createdAt, policy, policyDigest, groups, inventory, manifestBytes, bodies, parts };
+    const { bodies, parts, functionParts } = reader;
+    const read = { policy, policyDigest, groups, inventory, manifestBytes, bodies, parts, functionParts };
+    return { revision, createdAt, ...read };
   } catch (error) {
     if (error instanceof SnapshotError) throw error;
     throw refuse(`a body that the manifest names can't be read: ${(error as Error).message}`, error);
