@@ -1,6 +1,15 @@
 import { type Diagnostic, quote } from './diagnostics.js';
 import { unknownKey } from './issues.js';
-import { type Entry, itemsOf, type MapNode, type Node, type ScalarNode, toPlain, valueAt } from './node.js';
+import {
+  checkTree,
+  type Entry,
+  itemsOf,
+  type MapNode,
+  type Node,
+  type ScalarNode,
+  toPlain,
+  valueAt,
+} from './node.js';
 
 /** What the Terraform provider and the Controller's JSON call the same thing. */
 export interface Dialect {
@@ -46,8 +55,9 @@ function checkLiteral({ label, key, value }: Entry): Diagnostic[] {
 const LITERAL_KEYS = new Set(['name', 'tags']);
 
 /**
- * A match expression of DCF in our form; `problems` grows by what would be understood in another way. Empty
- * conditions are dropped, as DCF ignores them.
+ * A match expression of DCF in our form; `problems` grows by what would be understood in another way, and by
+ * conditions that two keys give in two ways: one would be lost, and the group wider. Empty conditions are dropped, as
+ * DCF ignores them.
  */
 export function adaptExpression(node: Node, problems: Diagnostic[]): Node {
   if (node.kind !== 'map') return node;
@@ -80,7 +90,9 @@ export function adaptExpression(node: Node, problems: Diagnostic[]): Node {
       entry.value.kind === 'map' ? entry.value.entries.flatMap(checkLiteral) : checkLiteral(entry),
     ),
   );
-  return { ...node, entries };
+  const adapted = { ...node, entries };
+  problems.push(...checkTree(adapted));
+  return adapted;
 }
 
 /** Arguments of a feed travel as text. */
