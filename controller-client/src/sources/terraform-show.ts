@@ -22,6 +22,14 @@ import {
 
 const FORMAT_MAJOR = '1';
 
+const GROUP_LISTS = ['src_smart_groups', 'dst_smart_groups'];
+/** What may be unknown in a plan: it says nothing about packets, or is looked at where rules are read. */
+const MAY_BE_UNKNOWN = new Set([
+  ...['id', 'uuid', 'system_resource', 'metadata', 'log_profile', 'exclude_sg_orchestration'],
+  ...GROUP_LISTS,
+]);
+const GIVE_STATE = 'give the output of terraform show -json for the state, after it was';
+
 /** Whether a JSON document is what `terraform show -json` prints, of a state or of a plan. */
 export function isTerraformShow(root: Node): boolean {
   return entryOf(root, 'format_version') !== undefined && entryOf(root, 'version') === undefined;
@@ -47,12 +55,49 @@ class ShowReader {
     }
     const planned = valueAt(root, 'planned_values');
     this.#isPlan = planned !== undefined;
+    if (this.#isPlan) this.#checkPlan(root);
     const values = planned ?? valueAt(root, 'values');
     const module = valueAt(values, 'root_module');
     if (module === undefined) {
       this.#out.say(values?.at ?? root.at, 'no "root_module" is here: the state or plan is empty');
     } else this.#module(module);
     return this.#out.draft();
+  }
+
+  /** A plan leaves out what it does not know: a condition or port that is not there would make a rule wider. */
+  #checkPlan(root: Node): void {
+    for (const [key, expected] of [
+      ['errored', false],
+      ['complete', true],
+    ] as const) {
+      const value = valueAt(root, key);
+      if (value === undefined || toPlain(value) === expected) continue;
+      this.#out.say(
+        value.at,
+        `the plan is not complete, groups or rules may be missing: ${GIVE_STATE} applied`,
+      );
+    }
+    const changes = valueAt(root, 'resource_changes');
+    if (changes === undefined)
+      this.#out.say(
+        root.at,
+        `the plan has no "resource_changes", which say what it leaves out: ${GIVE_STATE} applied`,
+      );
+    for (const change of itemsOf(changes)) {
+      const unknown = valueAt(valueAt(change, 'change'), 'after_unknown');
+      const isOurs = isPolicyResource(textOf(change, 'type') ?? '') && textOf(change, 'mode') !== 'data';
+      if (isOurs && unknown) this.#checkKnown(textOf(change, 'address') ?? 'resource', unknown);
+    }
+  }
+
+  #checkKnown(what: string, unknown: Node): void {
+    if (unknown.kind === 'scalar' && unknown.value === true) {
+      this.#out.say(unknown.at, `${quote(what)} is not known before the plan is applied: ${GIVE_STATE}`);
+    }
+    for (const item of itemsOf(unknown)) this.#checkKnown(what, item);
+    for (const { key, value } of unknown.kind === 'map' ? unknown.entries : []) {
+      if (!MAY_BE_UNKNOWN.has(key)) this.#checkKnown(key, value);
+    }
   }
 
   #module(node: Node): void {
@@ -92,10 +137,9 @@ class ShowReader {
 
   /** `watch` is printed as false also where `enforcement` says what holds. */
   #rule(rule: MapNode): MapNode {
-    for (const key of this.#isPlan ? ['src_smart_groups', 'dst_smart_groups'] : []) {
+    for (const key of this.#isPlan ? GROUP_LISTS : []) {
       if (entryOf(rule, key) !== undefined) continue;
-      const what = `${quote(key)} is not known before the plan is applied`;
-      this.#out.say(rule.at, `${what}: give the output of terraform show -json for the state, after it was`);
+      this.#out.say(rule.at, `${quote(key)} is not known before the plan is applied: ${GIVE_STATE}`);
     }
     const watch = valueAt(rule, 'watch');
     const isIdle = watch !== undefined && toPlain(watch) === false && Boolean(textOf(rule, 'enforcement'));
