@@ -61,6 +61,15 @@ for (const { family, src, other, dst } of FAMILIES) {
     t.equal((await stand.loader.kernel.counters()).get('unlimited')?.packets, 0n);
   });
 
+  t.test(`another rate holds for sources that were active under the one before, IPv${family}`, async (t) => {
+    await load(2);
+    t.ok((await stand.passed('a', 'internet', ...first(flows(20, src, dst)))).length < 20, 'few of them');
+    await load(1_000);
+    t.ok(await stand.carries('a', 'internet', ...first(flows(20, src, dst))), 'all of them');
+    await load(2);
+    t.ok((await stand.passed('a', 'internet', ...first(flows(20, src, dst)))).length < 20, 'few again');
+  });
+
   t.test(`a source that has too many connections opens no more, IPv${family}`, async (t) => {
     await load();
     const held = flow(UDP, src, dst).src;

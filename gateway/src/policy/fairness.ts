@@ -17,7 +17,8 @@ const SOURCES_MAX = 65_535;
 const SOURCE_IDLE_SECONDS = 60;
 /** Where the gateway puts sources that have too many connections. */
 const CROWDED_SETS: Readonly<Record<Family, string>> = { 4: 'crowded4', 6: 'crowded6' };
-const RATE_SETS: Readonly<Record<Family, string>> = { 4: 'rate4', 6: 'rate6' };
+/** A set for each rate: a source that is there keeps the rate that it came with for as long as it is active. */
+const rateSet = (family: Family, perSecond: number) => `rate${family}_${perSecond}`;
 const SOURCE_FIELDS = { 4: 'ctOriginalSource4', 6: 'ctOriginalSource6' } as const;
 
 /** Who has how many connections, and how fast: a change of policy leaves them as they are. */
@@ -25,8 +26,9 @@ export const liveSets = ({ newConnectionsPerSecondMax }: Fairness): LiveSet[] =>
   FAMILIES.flatMap((family) => {
     const of = { key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', elementsMax: SOURCES_MAX } as const;
     const crowded = { ...of, name: CROWDED_SETS[family] };
-    const rates = { ...of, name: RATE_SETS[family], idleSeconds: SOURCE_IDLE_SECONDS };
-    return newConnectionsPerSecondMax === undefined ? [crowded] : [crowded, rates];
+    if (newConnectionsPerSecondMax === undefined) return [crowded];
+    const name = rateSet(family, newConnectionsPerSecondMax);
+    return [crowded, { ...of, name, idleSeconds: SOURCE_IDLE_SECONDS }];
   });
 
 /** The sets of sources that are to be held back, with what is to be in them. */
@@ -50,13 +52,13 @@ export function fairChain({ newConnectionsPerSecondMax: perSecond }: Fairness): 
       : [
           [
             {
-              ...{ kind: 'matchOverRate', field: SOURCE_FIELDS[family], set: RATE_SETS[family] },
+              ...{ kind: 'matchOverRate', field: SOURCE_FIELDS[family], set: rateSet(family, perSecond) },
               ...{ perSecond, burstPackets: perSecond },
             },
             goto('limited'),
           ],
           [
-            { kind: 'matchNotInSet', field: SOURCE_FIELDS[family], set: RATE_SETS[family] },
+            { kind: 'matchNotInSet', field: SOURCE_FIELDS[family], set: rateSet(family, perSecond) },
             counter(UNLIMITED_COUNTER),
           ],
         ];
