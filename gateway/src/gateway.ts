@@ -129,8 +129,9 @@ export class Gateway {
       now: () => new Date(),
       onSwitch: (generation, policy) => this.#history.remember(generation, policy),
       onApplied: (applied, seconds) => this.#onApplied(applied, seconds),
-      remember: async (remembered) => {
-        if (this.#crowd.size === 0) await this.#memory.remember(remembered);
+      remember: async (remembered, isStillSo) => {
+        const isFree = () => this.#crowd.holdsNobody && isStillSo();
+        if (isFree()) await this.#memory.remember(remembered, isFree);
       },
       onFailed: (stage, error) => {
         this.#metrics.applyFailed(stage);
@@ -168,6 +169,8 @@ export class Gateway {
   async start(): Promise<void> {
     this.#watchDrift();
     const remembered = await this.#memory.recall();
+    // What is remembered held nobody back.
+    if (remembered !== undefined) this.#crowd.knowNobodyHeld();
     await this.#guard.ensure();
     await honourMarks(this.#interfaces);
     const preflight = await Preflight.start({ interfaces: interfacesOf(this.#config) }, this.#log);
@@ -190,7 +193,6 @@ export class Gateway {
     else this.#metrics.revision('wanted', lastGood.revision);
     await this.#reconciler.start(lastGood, remembered);
     await watch.takeOver();
-    // What is remembered held nobody back.
     if (remembered === undefined) this.#crowd.tell();
     await enableForwarding(this.#interfaces);
     exportSources(this.#metrics, {
@@ -285,6 +287,7 @@ export class Gateway {
       this.#metrics.drifted(kind);
       this.#log.warn('somebody else changed the table inet sluice, it is written anew', { kind });
       this.#reconciler.drifted();
+      this.#crowd.tell();
     });
     let restoring = Promise.resolve();
     const rules = this.#guard.watch(() => {

@@ -88,6 +88,8 @@ export class Stand {
   readonly switched: [generation: number, policy: PolicyInForce][] = [];
   readonly reconciler: Reconciler;
   remembered: Remembered | undefined;
+  /** Called while what is in force is being remembered. */
+  onRemember: (isStillSo: () => boolean) => void = () => {};
   now = new Date('2026-11-01T00:00:00Z');
   generationsInUse = new Set<number>();
 
@@ -102,8 +104,10 @@ export class Stand {
       onSwitch: (generation, policy) => this.switched.push([generation, policy]),
       onApplied: (applied) => this.applied.push(applied),
       onFailed: (stage) => this.failed.push(stage),
-      remember: async (remembered) => {
-        this.remembered = remembered;
+      remember: async (remembered, isStillSo) => {
+        await delay(1);
+        this.onRemember(isStillSo);
+        if (isStillSo()) this.remembered = remembered;
       },
     });
     t.teardown(() => this.reconciler.stop());

@@ -48,8 +48,8 @@ export interface ReconcilerOptions {
   readonly onSwitch: (generation: number, policy: PolicyInForce) => void;
   readonly onApplied: (applied: Applied, durationSeconds: number) => void;
   readonly onFailed: (stage: string, error: Error) => void;
-  /** For the next process, when the kernel has settled. */
-  readonly remember: (remembered: Remembered) => Promise<void>;
+  /** For the next process, when the kernel has settled; not where `isStillSo` is false by then. */
+  readonly remember: (remembered: Remembered, isStillSo: () => boolean) => Promise<void>;
 }
 
 const noPolicy: PolicyInForce = policyInForce(
@@ -169,10 +169,10 @@ export class Reconciler {
       } else {
         await this.#sleep(COLLECT_MS);
         const hasGarbage = !this.#isDirty && (await this.#collect());
-        if (!this.#isDirty && !hasGarbage) {
-          await this.#remember();
-          await this.#sleep(undefined);
-        }
+        if (this.#isDirty || hasGarbage) continue;
+        await this.#remember();
+        // What came meanwhile found nobody asleep.
+        if (!this.#isDirty) await this.#sleep(undefined);
       }
     }
   }
@@ -289,7 +289,8 @@ export class Reconciler {
 
   async #remember(): Promise<void> {
     const remembered = this.#toRemember();
-    if (remembered !== undefined) await this.#options.remember(remembered);
+    const calls = this.#calls;
+    if (remembered !== undefined) await this.#options.remember(remembered, () => this.#calls === calls);
   }
 
   /** Where the last applications failed, the generation in force is not the one that was given out last. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile, readlink, rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Log } from './log.js';
 import { type Prefix, printPrefix } from './net/prefix.js';
@@ -25,6 +26,9 @@ const rememberedSchema = z.strictObject({
 const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as {
   readonly version: string;
 };
+
+/** Events of transactions that were over have been read after this. */
+const EVENTS_MS = 100;
 
 /** What a program is made of: where it is equal, so is the program, but for the names of content. */
 export function fingerprintOf(
@@ -76,9 +80,16 @@ export class ProgramMemory {
     }
   }
 
-  async remember(remembered: Remembered): Promise<void> {
+  /**
+   * Notes it, unless it is not so any more when the event of a transaction before has had time to come: the id that it
+   * left behind must not stand for a table that somebody else changed.
+   */
+  async remember(remembered: Remembered, isStillSo: () => boolean): Promise<void> {
     try {
-      await writeWhole(this.#path, JSON.stringify({ ...remembered, kernel: await this.#kernel() }));
+      const kernel = await this.#kernel();
+      await delay(EVENTS_MS);
+      if (kernel !== (await this.#kernel()) || !isStillSo()) return;
+      await writeWhole(this.#path, JSON.stringify({ ...remembered, kernel }));
     } catch (error) {
       this.#log.debug('what is in force could not be noted', { error: error as Error });
       await rm(this.#path, { force: true });

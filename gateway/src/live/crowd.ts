@@ -35,6 +35,8 @@ export class Crowd implements ConnectionObserver {
   #counts = perFamily(() => new Map<bigint, number>());
   readonly #held = perFamily(() => new Set<bigint>());
   #timer: NodeJS.Timeout | undefined;
+  /** The kernel's sets hold what is held back here, as far as is known. */
+  #isTold = false;
 
   constructor(options: CrowdOptions) {
     this.#options = options;
@@ -43,6 +45,16 @@ export class Crowd implements ConnectionObserver {
   /** Sources that are held back. */
   get size(): number {
     return this.#held[4].size + this.#held[6].size;
+  }
+
+  /** Neither here nor in the kernel. */
+  get holdsNobody(): boolean {
+    return this.#isTold && this.size === 0;
+  }
+
+  /** To be called before anything is told: the kernel's sets are known to be empty. */
+  knowNobodyHeld(): void {
+    this.#isTold = true;
   }
 
   event(event: ConntrackEvent): void {
@@ -91,6 +103,7 @@ export class Crowd implements ConnectionObserver {
 
   /** Has the kernel told, whatever its sets hold. */
   tell(): void {
+    this.#isTold = false;
     this.#timer ??= setTimeout(() => void this.#write(), WRITE_MS);
   }
 
@@ -117,6 +130,7 @@ export class Crowd implements ConnectionObserver {
     this.#timer = undefined;
     try {
       await this.#options.holdBack({ 4: [...this.#held[4]], 6: [...this.#held[6]] });
+      this.#isTold = this.#timer === undefined;
     } catch (error) {
       this.#options.log.debug('the kernel could not be told which sources to hold back', {
         error: error as Error,

@@ -1,0 +1,41 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import type { ConntrackEvent } from '../conntrack/decode.js';
+import { createLog } from '../log.js';
+import { readAddress } from '../net/address.js';
+import { Crowd, type HeldBack } from './crowd.js';
+
+const src = readAddress('10.0.1.7')!;
+const event = (kind: 'new' | 'destroy') => ({ kind, mark: 1 << 14, original: { src } }) as ConntrackEvent;
+
+t.test('nobody is held only where the kernel was told so', async (t) => {
+  const told: HeldBack[] = [];
+  let fails = false;
+  const crowd = new Crowd({
+    connectionsMax: 1,
+    holdBack: async (sources) => {
+      if (fails) throw new Error('busy');
+      told.push(sources);
+    },
+    log: createLog({ write: () => {} }),
+  });
+  t.teardown(() => crowd.stop());
+  const settle = async () => {
+    while (!crowd.holdsNobody) await delay(1);
+  };
+  t.notOk(crowd.holdsNobody, 'what a process before told is not known');
+  crowd.tell();
+  await settle();
+  crowd.event(event('new'));
+  t.notOk(crowd.holdsNobody);
+  while (told.length < 2) await delay(1);
+  crowd.event(event('destroy'));
+  t.equal(crowd.size, 0);
+  t.notOk(crowd.holdsNobody, 'the kernel still holds it back');
+  await settle();
+  t.match(told.at(-1), { 4: [], 6: [] });
+  fails = true;
+  crowd.tell();
+  await delay(50);
+  t.notOk(crowd.holdsNobody, 'the kernel could not be told');
+});
