@@ -12,6 +12,7 @@ import type { FlowSink } from './flows/queue.js';
 import type { FlowRecord } from './flows/record.js';
 import { openSink } from './flows/sinks/open.js';
 import { FlowWatch, UPDATE_RECORDS_MAX } from './flows/watch.js';
+import { interfacesOf } from './interfaces.js';
 import { Crowd } from './live/crowd.js';
 import { Judge } from './live/judge.js';
 import { speaker } from './live/reset.js';
@@ -23,7 +24,6 @@ import { LABEL_VALUES_MAX } from './metrics/labels.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { type MetricsServer, parseListen, serveMetrics } from './metrics/server.js';
 import { exportSources } from './metrics/sources.js';
-import { parseAddress } from './net/address.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
@@ -31,7 +31,7 @@ import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
 import { crowdedSets } from './policy/fairness.js';
-import { DROP_REASONS, dropCounter, type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
+import { DROP_REASONS, dropCounter, LOG_GROUP } from './policy/fixed-chains.js';
 import { ruleObjects } from './policy/rule-content.js';
 import { Preflight } from './preflight/preflight.js';
 import { type Applied, Reconciler } from './reconcile.js';
@@ -43,23 +43,6 @@ import type { Snapshot } from './snapshot/read.js';
 import { enableForwarding, enableTracking, hasInterface, honourMarks } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
-
-/** The interfaces of a configuration as the program needs them. */
-export function interfacesOf({ gateway }: Config): GatewayInterfaces {
-  const { snat } = gateway;
-  return {
-    lambda: gateway.lambdaInterfaces,
-    egress: gateway.egressInterfaces,
-    inputIcmp: gateway.input.icmp,
-    newConnectionsPerSecondMax: gateway.fairness.newConnectionsPerSecondMax,
-    ...(snat !== undefined && {
-      snat: {
-        interfaces: snat.interfaces,
-        to: snat.to === 'masquerade' ? ('masquerade' as const) : parseAddress(snat.to),
-      },
-    }),
-  };
-}
 
 /** Enforces the newest snapshot and tells what happens: everything between the snapshot folder and the kernel. */
 export class Gateway {

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { enforce } from './enforce.js';
 import { Generations } from './generations.js';
 import type { Log } from './log.js';
-import type { Prefix } from './net/prefix.js';
+import { type Prefix, printPrefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
 import { ANY_EFFECT } from './policy/change.js';
 import {
@@ -284,7 +284,8 @@ export class Reconciler {
     const applied = this.#applied;
     if (this.#isDirty || !this.#isProgramWhole || applied?.snapshot === undefined) return undefined;
     const numbers = applied.policy.rules.map(({ name, number }) => [name, number] as const);
-    return { generation: applied.generation, numbers, fingerprint: this.#fingerprintInForce(applied) };
+    const own = this.#own.map(printPrefix);
+    return { generation: applied.generation, numbers, own, fingerprint: this.#fingerprintInForce(applied) };
   }
 
   async #remember(): Promise<void> {

@@ -3,7 +3,7 @@ import { readFile, readlink, rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Log } from './log.js';
-import { type Prefix, printPrefix } from './net/prefix.js';
+import { type Prefix, parsePrefix, printPrefix } from './net/prefix.js';
 import { fixedChains, type GatewayInterfaces } from './policy/fixed-chains.js';
 import type { PolicyInForce } from './policy/in-force.js';
 import { writeWhole } from './snapshot/folder.js';
@@ -14,12 +14,15 @@ export interface Remembered {
   readonly fingerprint: string;
   readonly generation: number;
   readonly numbers: readonly (readonly [rule: string, number: number])[];
+  /** The gateway's addresses then. */
+  readonly own: readonly string[];
 }
 
 const rememberedSchema = z.strictObject({
   fingerprint: z.string(),
   generation: z.int(),
   numbers: z.array(z.tuple([z.string(), z.int()])),
+  own: z.array(z.string()),
   kernel: z.string(),
 });
 
@@ -68,11 +71,19 @@ export class ProgramMemory {
 
   /** What is known to be in the kernel untouched. To be asked before this process writes anything there. */
   async recall(): Promise<Remembered | undefined> {
+    const { kernel, ...remembered } = (await this.#read()) ?? {};
+    const isUntouched = kernel !== undefined && kernel === (await this.#kernel());
+    return isUntouched ? (remembered as Remembered) : undefined;
+  }
+
+  /** The gateway's addresses when it last ran, in this boot or another: before the network is up it has none. */
+  async addressesThen(): Promise<Prefix[]> {
+    return ((await this.#read())?.own ?? []).map(parsePrefix);
+  }
+
+  async #read(): Promise<z.output<typeof rememberedSchema> | undefined> {
     try {
-      const { kernel, ...remembered } = rememberedSchema.parse(
-        JSON.parse(await readFile(this.#path, 'utf8')),
-      );
-      return kernel === (await this.#kernel()) ? remembered : undefined;
+      return rememberedSchema.parse(JSON.parse(await readFile(this.#path, 'utf8')));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
         this.#log.warn('what was in force is not known, it is written anew', { error: error as Error });

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { emptyInventory, type Inventory } from 'sluice-controller-client/inventory.js';
 import { buildWanted } from 'sluice-controller-client/wanted.js';
 import { readConfig } from 'sluice-gateway/config/config.js';
-import { interfacesOf } from 'sluice-gateway/gateway.js';
+import { interfacesOf } from 'sluice-gateway/interfaces.js';
 import { printProgram } from 'sluice-gateway/nft/print.js';
 import { compilePolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';

@@ -70,8 +70,10 @@ export class Stage {
   product: Product | undefined;
   #aws: ChildProcess | undefined;
 
-  constructor() {
+  /** `first` is called while the gateway has no interfaces yet. */
+  constructor(first: (stage: Pick<Stage, 'gateway' | 'path'>) => void = () => undefined) {
     chmodSync(this.folder, 0o755);
+    first(this);
     this.lab = createLab(this.gateway);
     // As many distributions have it: the product must cope.
     sysctl(this.gateway, 'net.ipv4.conf.all.rp_filter', 1);

@@ -84,8 +84,12 @@ export function writePolicy(stage: Stage, text: string): void {
 }
 
 /** The scene of a test, with its server and AWS running and the product not yet. A test that fails shows the log. */
-export async function setUpWorkers(t: Test, state: State = awsState(FUNCTIONS)): Promise<Stage> {
-  const stage = new Stage();
+export async function setUpWorkers(
+  t: Test,
+  state: State = awsState(FUNCTIONS),
+  first?: ConstructorParameters<typeof Stage>[0],
+): Promise<Stage> {
+  const stage = new Stage(first);
   t.teardown(async () => {
     if (!t.passing()) t.comment(stage.product?.log);
     await stage.remove();

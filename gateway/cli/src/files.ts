@@ -9,7 +9,7 @@ import {
   type Wanted,
 } from 'sluice-controller-client/wanted.js';
 import { type Config, readConfig } from 'sluice-gateway/config/config.js';
-import { interfacesOf } from 'sluice-gateway/gateway.js';
+import { interfacesOf } from 'sluice-gateway/interfaces.js';
 import type { GatewayInterfaces } from 'sluice-gateway/policy/fixed-chains.js';
 import type { Snapshot } from 'sluice-gateway/snapshot/read.js';
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { addBoot } from './commands/boot.js';
 import { addCheck } from './commands/check.js';
 import { addCompile } from './commands/compile.js';
 import { addExplain } from './commands/explain.js';
@@ -28,6 +29,7 @@ program
   .addOption(config().makeOptionMandatory())
   .action(({ config }: { config: string }) => runGateway(config));
 
+addBoot(program);
 addCheck(program);
 addCompile(program);
 addExplain(program);
