@@ -1,5 +1,4 @@
 import { chmod, mkdir } from 'node:fs/promises';
-
 import { join } from 'node:path';
 import type { Status } from './admin/answers.js';
 import { Busiest } from './admin/busiest.js';
@@ -38,6 +37,7 @@ import { type Applied, Reconciler } from './reconcile.js';
 import { ProgramMemory } from './remembered.js';
 import { Guard } from './route/guard.js';
 import { RuleHistory } from './rule-history.js';
+import type { Health } from './service-manager.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
 import type { Snapshot } from './snapshot/read.js';
 import { enableForwarding, enableTracking, hasInterface, honourMarks } from './sysctl.js';
@@ -190,6 +190,10 @@ export class Gateway {
     await this.#keeper.start();
     const timer = setInterval(() => void this.#tellSuppressed(), SUPPRESSED_MS);
     this.#closers.push(() => clearInterval(timer));
+  }
+
+  health(): Health {
+    return { status: this.#readiness().reason, busyMs: this.#reconciler.busyMs };
   }
 
   /** Opens the log files again, after they were rotated. */

@@ -89,6 +89,8 @@ export class Reconciler {
   #wake: () => void = () => {};
   #stopped = false;
   #running: Promise<void> | undefined;
+  /** When the application began that it is at. */
+  #busySinceMs: number | undefined;
   #expiry: NodeJS.Timeout | undefined;
   /** When the next rule that is in force expires. */
   #expires: Date | undefined;
@@ -104,6 +106,11 @@ export class Reconciler {
   /** The newest snapshot is in the kernel, unchanged by others as far as is known. */
   get isCurrent(): boolean {
     return !this.#isDirty;
+  }
+
+  /** For how long it has been at one application; 0 while it is at none. */
+  get busyMs(): number {
+    return this.#busySinceMs === undefined ? 0 : performance.now() - this.#busySinceMs;
   }
 
   get #isDirty(): boolean {
@@ -226,6 +233,7 @@ export class Reconciler {
   async #reconcile(): Promise<void> {
     const { applier, now, onApplied } = this.#options;
     const startMs = performance.now();
+    this.#busySinceMs = startMs;
     const calls = this.#calls;
     try {
       if (!this.#isTableKnown) {
@@ -255,6 +263,8 @@ export class Reconciler {
       this.#compiler = undefined;
       if (!(error instanceof ApplyError)) this.#isTableKnown = false;
       throw error;
+    } finally {
+      this.#busySinceMs = undefined;
     }
   }
 

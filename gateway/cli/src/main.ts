@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { addBoot } from './commands/boot.js';
 import { addCheck } from './commands/check.js';
 import { addCompile } from './commands/compile.js';
@@ -14,9 +14,10 @@ import { addStatus } from './commands/status.js';
 import { addTop } from './commands/top.js';
 import { config, json, type Options } from './options.js';
 import { complain, EXIT, say, show } from './output.js';
-import { runGateway } from './run.js';
+import { PARTS, type Part, run } from './run.js';
 
-const program = new Command('sluice')
+/** Every command, for those who ask what there is: the manual and the completion are made of it. */
+export const program = new Command('sluice')
   .description('An egress firewall for serverless functions')
   .configureOutput({ writeErr: complain })
   .exitOverride((error) => {
@@ -27,7 +28,12 @@ program
   .command('run')
   .description('enforce policy on this machine until SIGTERM or SIGINT')
   .addOption(config().makeOptionMandatory())
-  .action(({ config }: { config: string }) => runGateway(config));
+  .addOption(
+    new Option('--only <part>', 'one of the two processes; the client under a user of its own').choices(
+      PARTS,
+    ),
+  )
+  .action(({ config, only }: { config: string; only?: Part }) => run(config, only));
 
 addBoot(program);
 addCheck(program);
@@ -52,9 +58,11 @@ program
     );
   });
 
-try {
-  await program.parseAsync();
-} catch (error) {
-  complain(error instanceof Error ? error.message : String(error));
-  process.exitCode = EXIT.failed;
+if (import.meta.main) {
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    complain(error instanceof Error ? error.message : String(error));
+    process.exitCode = EXIT.failed;
+  }
 }

@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chownSync, mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { runControllerClient } from 'sluice-controller-client/run.js';
 import { type Config, readConfig } from 'sluice-gateway/config/config.js';
 import { Gateway } from 'sluice-gateway/gateway.js';
 import { createLog, type Log, type LogFields } from 'sluice-gateway/log.js';
+import { ServiceManager } from 'sluice-gateway/service-manager.js';
 
 /** `CAP_NET_ADMIN` of linux/capability.h. */
 const CAP_NET_ADMIN = 12n;
@@ -95,32 +97,50 @@ class ClientProcess {
   }
 }
 
-/** `sluice run`: gateway and controller client until SIGTERM or SIGINT. */
-export async function runGateway(configFile: string): Promise<void> {
+/** What `sluice run` can be told to run alone. */
+export const PARTS = ['gateway', 'client'] as const;
+export type Part = (typeof PARTS)[number];
+
+function runClient(configFile: string): Promise<void> {
+  if (hasNetAdmin())
+    throw new Error('Cannot run controller client: it needs no capabilities, run it as another user');
+  return runControllerClient(configFile);
+}
+
+/** `sluice run`: gateway and controller client, or one of them, until SIGTERM or SIGINT. */
+export async function run(configFile: string, only?: Part): Promise<void> {
+  if (only === 'client') return runClient(configFile);
   const config = readConfig(configFile);
   if (!hasNetAdmin()) {
     throw new Error('Cannot run gateway: it needs CAP_NET_ADMIN, run it as root');
   }
   const log = createLog();
   const gateway = new Gateway(config, log);
+  const manager = new ServiceManager(() => gateway.health(), log);
   let client: ClientProcess | undefined;
   try {
     await gateway.start();
     // Only root can give its child another user; with ours the child would have our capability.
-    if (process.getuid?.() === 0) client = new ClientProcess(config, log);
+    if (only === undefined && process.getuid?.() === 0) client = new ClientProcess(config, log);
   } catch (error) {
     await gateway.stop();
     throw error;
   }
   log.info('gateway started', { gateway: config.gateway.name, metrics: config.metrics.listen });
-  if (client === undefined)
+  manager.ready();
+  if (only === undefined && client === undefined)
     log.warn('not root: the controller client is not started, run it under another user');
   client?.start();
-  process.on('SIGHUP', () => gateway.reopenSinks());
+  process.on('SIGHUP', () => {
+    manager.reloading();
+    gateway.reopenSinks();
+    manager.ready();
+  });
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve());
   });
   log.info('stopping: the program stays in the kernel and goes on enforcing');
+  manager.stopping();
   await client?.stop();
   await gateway.stop();
 }

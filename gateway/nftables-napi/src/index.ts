@@ -80,7 +80,7 @@ export interface TcpReset {
 type Handle = object;
 
 /**
- * The verbs of netlink.c, tcp.c and ethtool.c: 0 or an errno from those that return nothing else, a negative errno from the
+ * The verbs of the C files: 0 or an errno from those that return nothing else, a negative errno from the
  * getters.
  */
 interface Native {
@@ -101,6 +101,7 @@ interface Native {
   ): number;
   synAs(source: Uint8Array, destination: Uint8Array): number;
   ethtoolStats(name: string): ArrayBuffer | number;
+  notify(path: string, text: string): number;
 }
 
 function load(): Native {
@@ -346,4 +347,19 @@ export function ethtoolStats(name: string): ReadonlyMap<string, bigint> {
       return [text.split('\0', 1)[0]!, value];
     }),
   );
+}
+
+/** `sizeof(sun_path)` of sys/un.h, and what notify.c has room for; both less the zero at the end. */
+const SUN_PATH_BYTES_MAX = 107;
+const DATAGRAM_TEXT_BYTES_MAX = 4_095;
+
+/**
+ * Sends one datagram to a UNIX socket: a path, or `@name` in the abstract namespace. Throws NetlinkSystemError: ENOENT
+ * or ECONNREFUSED where nobody listens, EAGAIN where the listener's queue is full.
+ */
+export function sendDatagram(path: string, text: string): void {
+  checkInteger('length of path', Buffer.byteLength(path), 1, SUN_PATH_BYTES_MAX, 'UNIX');
+  checkInteger('length of text', Buffer.byteLength(text), 1, DATAGRAM_TEXT_BYTES_MAX, 'UNIX');
+  const errno = native.notify(path, text);
+  if (errno !== 0) throw new NetlinkSystemError('send datagram', errno, 'UNIX');
 }

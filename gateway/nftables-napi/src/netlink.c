@@ -394,6 +394,7 @@ NAPI_MODULE_INIT() {
       {"resetAs", NULL, verb_reset_as, NULL, NULL, NULL, napi_default, NULL},
       {"synAs", NULL, verb_syn_as, NULL, NULL, NULL, napi_default, NULL},
       {"ethtoolStats", NULL, verb_ethtool_stats, NULL, NULL, NULL, napi_default, NULL},
+      {"notify", NULL, verb_notify, NULL, NULL, NULL, napi_default, NULL},
   };
   TRY(env, napi_define_properties(env, exports, sizeof(verbs) / sizeof(verbs[0]), verbs));
   return exports;

@@ -6,3 +6,4 @@
 napi_value verb_reset_as(napi_env env, napi_callback_info info);
 napi_value verb_syn_as(napi_env env, napi_callback_info info);
 napi_value verb_ethtool_stats(napi_env env, napi_callback_info info);
+napi_value verb_notify(napi_env env, napi_callback_info info);
