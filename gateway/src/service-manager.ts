@@ -14,7 +14,7 @@ export const BUSY_MS_MAX = 120_000;
 /** A ping that comes late is none that is missing. */
 const PINGS_A_PERIOD = 3;
 /** How often the status is looked at where no watchdog wants a ping more often. */
-const STATUS_MS = 10_000;
+const STATUS_MS = 1_000;
 
 /**
  * Tells systemd how this process is, by datagrams (sd_notify(3)): ready, reloading, stopping, one line of status, and

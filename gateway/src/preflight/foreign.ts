@@ -258,14 +258,17 @@ export function foreignFindings(foreign: Foreign): Finding[] {
   });
 }
 
-/** Tables of the older iptables, of which nothing but their names can be seen. */
+/** Tables of the older iptables, of which nothing but their names can be seen, and those by root alone. */
 export async function findLegacy(procRoot: string): Promise<Finding> {
+  let isHidden = false;
   const names = async (file: string) => {
     try {
       return (await readFile(join(procRoot, 'net', file), 'utf8')).split('\n').filter((name) => name !== '');
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'ENOENT' && code !== 'EACCES') throw error;
+      isHidden ||= code === 'EACCES';
+      return [];
     }
   };
   const tables = [
@@ -273,6 +276,11 @@ export async function findLegacy(procRoot: string): Promise<Finding> {
     ...(await names('ip6_tables_names')).map((table) => `ip6tables ${table}`),
   ];
   const name = 'foreign.legacy';
+  if (isHidden) {
+    const detail =
+      'the module of iptables-legacy is loaded, root alone sees its tables: run `sluice check --kernel` as root';
+    return { name, level: 'warning', value: 'unknown', expected: 'none', detail };
+  }
   if (tables.length === 0) return { name, level: 'ok', value: 'none', detail: 'no table of iptables-legacy' };
   const detail =
     'rules of iptables-legacy can not be looked into: none may use CONNMARK to set or save, as iptables-legacy-save tells';
