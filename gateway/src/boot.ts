@@ -57,7 +57,7 @@ export async function boot(config: Config, log: Log): Promise<Booted> {
       onSwitch: () => undefined,
       onApplied: () => undefined,
       onFailed: () => undefined,
-      remember: (next) => memory.remember(next),
+      remember: (next, isStillSo) => memory.remember(next, isStillSo),
     });
     const lastGood = await new SnapshotKeeper({
       wanted: config.snapshot.path,

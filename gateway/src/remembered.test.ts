@@ -34,7 +34,7 @@ t.test('what somebody may have touched is not remembered', async (t) => {
   let isBusy = true;
   const rulesetId = async () => (isBusy ? id++ : id);
   const memory = new ProgramMemory(path, rulesetId, createLog({ write: () => {} }));
-  const remembered = { fingerprint: 'f', generation: 1, numbers: [['one', 1]] as const };
+  const remembered = { fingerprint: 'f', generation: 1, numbers: [['one', 1]] as const, own: [] };
   await memory.remember(remembered, () => true);
   t.notOk(existsSync(path), 'a transaction came meanwhile');
   isBusy = false;
