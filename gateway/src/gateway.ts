@@ -215,18 +215,20 @@ export class Gateway {
 
   #onApplied(applied: Applied, seconds: number): void {
     const { snapshot, generation, policy } = applied;
+    this.#metrics.applied(seconds);
+    this.#crowd.tellAgain();
+    if (snapshot !== undefined) {
+      this.#metrics.revision('applied', snapshot.revision);
+      const level = generation === this.#told ? 'debug' : 'info';
+      this.#told = generation;
+      const fields = { revision: snapshot.revision, generation, seconds: Number(seconds.toFixed(3)) };
+      this.#log[level]('in force', fields);
+    }
     if (this.#matched !== snapshot) {
       this.#matcher = matcherOf(snapshot, ownAddresses());
       this.#matched = snapshot;
     }
-    this.#metrics.applied(seconds);
-    this.#crowd.tellAgain();
     if (snapshot === undefined) return;
-    this.#metrics.revision('applied', snapshot.revision);
-    const level = generation === this.#told ? 'debug' : 'info';
-    this.#told = generation;
-    const fields = { revision: snapshot.revision, generation, seconds: Number(seconds.toFixed(3)) };
-    this.#log[level]('in force', fields);
     void this.#keeper.keep(snapshot);
     if (this.#judged?.applied !== applied)
       this.#judged = { applied, generation, judge: new Judge(policy, this.#matcher) };
