@@ -8,8 +8,8 @@ import type { FileResult, Plan } from './plan.js';
 
 /**
  * `main.js [--short] [--kernel SERIES]... [FILE]...`: runs compiled test files on Debian's cloud kernels inside QEMU, all those
- * that ask the kernel unless some are named, and tells how many passed on each. Fails where a test does, and where no kernel
- * was to be had.
+ * that ask the kernel unless some are named, and tells how many passed on each. A file that fails is run once more. Fails
+ * where one does twice; a kernel that was not to be had is skipped.
  */
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const work = join(root, 'build', 'kernels');
@@ -26,6 +26,9 @@ const PATIENCE = 5;
 const FILE_MS_MAX = 900_000;
 const KERNEL_MS_MAX = 3_600_000;
 const SHORT_KERNEL_MS_MAX = 900_000;
+
+/** In the place of a file, where the guest did not come to its end. */
+const GUEST = 'the guest';
 
 const script = (name: string) => join(root, 'test', 'kernels', name);
 
@@ -79,7 +82,7 @@ async function runKernel(series: string, guest: Omit<Boot, 'console' | 'onFile'>
   const { release, reason } = await boot({ ...guest, console, onFile });
   if (reason !== undefined) {
     print(`  ${reason}; what it wrote is in ${relative(root, console)}`);
-    results.push({ file: 'the guest', passed: 0, failed: 1, skipped: 0, ms: 0, output: '' });
+    results.push({ file: GUEST, passed: 0, failed: 1, skipped: 0, ms: 0, output: '' });
   }
   print(`linux ${release ?? series}: ${counted(sum(results))}`);
   return results;
@@ -110,18 +113,22 @@ async function main(): Promise<number> {
     }
   }
   if (kernels.length > 0) {
-    const plan = { files, env, fileMsMax: FILE_MS_MAX };
-    const image = makeImage(
-      plan,
-      kernels.map(({ folder }) => folder),
-    );
+    const folders = kernels.map(({ folder }) => folder);
+    const imageOf = (files: readonly string[]) => makeImage({ files, env, fileMsMax: FILE_MS_MAX }, folders);
     const msMax = short ? SHORT_KERNEL_MS_MAX : KERNEL_MS_MAX;
-    for (const { series, folder } of kernels)
-      results.push(...(await runKernel(series, { folder, image, msMax })));
+    for (const { series, folder } of kernels) {
+      const first = await runKernel(series, { folder, image: imageOf(files), msMax });
+      const failed = first.filter((result) => result.failed > 0).map(({ file }) => file);
+      results.push(...first.filter((result) => result.failed === 0));
+      if (failed.length === 0) continue;
+      const again = files.filter((file) => failed.includes(file) || failed.includes(GUEST));
+      print(`  again, since an emulated machine may stand still at any moment: ${again.length} files`);
+      results.push(...(await runKernel(series, { folder, image: imageOf(again), msMax })));
+    }
   }
   const total = sum(results);
   print(`\n${counted(total)}`);
-  return total.failed > 0 || kernels.length === 0 ? 1 : 0;
+  return total.failed > 0 ? 1 : 0;
 }
 
 process.exitCode = await main();
