@@ -91,17 +91,21 @@ function connectionsOf(snapshot: Snapshot, excluded: readonly Prefix[], question
   // Addresses have no boundaries inside: a million prefixes are not looked at for them.
   const isExact = pairs.every((pair) => pair.every(isSingle));
   const edges = isExact ? [] : [...[...groupPrefixes(snapshot).values()].flat(), ...excluded];
-  const connections = pairs.flatMap(([source, target]) => {
+  const connections: Connection[] = [];
+  for (const [source, target] of pairs) {
     const protocol = protocolNumber(question.protocol, source.family);
     if ((protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) && question.port === undefined) {
       throw new QuestionError(`Cannot explain: protocol ${question.protocol} needs a port`);
     }
     const ends = representatives(target, edges, []);
-    return representatives(source, edges, excluded).flatMap((src) =>
-      ends.map((dst): Connection => ({ src, dst, protocol, dstPort: question.port ?? 0 })),
-    );
-  });
-  return connections.slice(0, ALTERNATIVES_MAX);
+    for (const src of representatives(source, edges, excluded)) {
+      for (const dst of ends) {
+        if (connections.length === ALTERNATIVES_MAX) return connections;
+        connections.push({ src, dst, protocol, dstPort: question.port ?? 0 });
+      }
+    }
+  }
+  return connections;
 }
 
 /** Explains a question from a snapshot: one connection for each rule that may decide. Throws QuestionError. */
