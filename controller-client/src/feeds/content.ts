@@ -11,9 +11,14 @@ export type FeedContent = (query: FeedQuery) => Prefix[];
 /** Of one query. */
 export const FEED_PREFIXES_MAX = 250_000;
 
-/** A list of CIDRs or addresses, one a line; what follows `#` or `;` is a comment. */
+/**
+ * A list of CIDRs or addresses, one a line; what follows `#` or `;` is a comment. An empty one is cut short more likely
+ * than meant: a DENY by it would end.
+ */
 function readList(bytes: Buffer): FeedContent {
   const lines = bytes.toString('utf8').split('\n');
+  if (lines.every((line) => line.trim() === ''))
+    throw new Error('Cannot read feed: it is empty, a list of nothing is expected to say so in a comment');
   const prefixes = lines.flatMap((line, index) => {
     const text = line.replace(/[#;].*/, '').trim();
     if (text === '') return [];
@@ -38,6 +43,7 @@ function readAwsRanges(bytes: Buffer): FeedContent {
     ...prefixes.map(({ ip_prefix, ...rest }) => ({ ...rest, prefix: ip_prefix })),
     ...ipv6_prefixes.map(({ ipv6_prefix, ...rest }) => ({ ...rest, prefix: ipv6_prefix })),
   ];
+  if (all.length === 0) throw new Error('Cannot read feed: it holds no ranges');
   return (query) => {
     const { service, region } = query as FeedQuery & { external: 'aws' };
     for (const [key, wanted] of Object.entries({ service, region })) {

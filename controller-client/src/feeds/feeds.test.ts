@@ -205,6 +205,10 @@ t.test(
     t.match(keeper.learnt.status, [
       { error: /^Cannot read feed: line 2: Cannot parse CIDR: "not an address"/ },
     ]);
+    text = ' \n';
+    await later(60);
+    t.equal(held(key)?.length, 2, 'one that was cut short');
+    t.match(keeper.learnt.status, [{ error: /^Cannot read feed: it is empty/ }]);
     status = 500;
     await later(60);
     t.match(keeper.learnt.status, [{ error: `Cannot read feed: ${url} answered 500`, prefixes: 2 }]);
@@ -214,6 +218,9 @@ t.test(
     t.same(held(key), ['198.51.100.0/24']);
     t.notOk(keeper.learnt.status[0]!.error);
     t.equal(changes(), 1);
+    text = '# nobody any more\n';
+    await later(60);
+    t.same(held(key), [], 'one that says that it holds nothing');
   },
 );
 
@@ -262,6 +269,7 @@ t.test("AWS's ranges by service and region", async (t) => {
   t.same(select({ service: 'EC2', region: 'us-east-1' }), [], 'both exist, not together');
   t.throws(() => select({ service: 's3' }), { message: 'Cannot read feed: AWS publishes no service "s3"' });
   await t.rejects(readContent('aws', Buffer.from('{}')));
+  await t.rejects(readContent('aws', Buffer.from('{"prefixes":[],"ipv6_prefixes":[]}')), /no ranges/);
 });
 
 const country = (iso: string, continent: string, eu = false) => ({
