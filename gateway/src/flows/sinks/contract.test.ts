@@ -1,11 +1,14 @@
 // One contract for every kind of sink, each before a receiver of its own.
 import { mkdirSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { createLog } from '../../log.js';
 import type { FlowSink, SinkCounts } from '../queue.js';
 import { type SinkInput, sinkSchema } from './config.js';
 import { numbered, type Stand, stands } from './fixture.js';
+import { HttpOutput, LINES } from './http.js';
 import { openSink } from './open.js';
 
 const RECORDS = 250;
@@ -107,4 +110,18 @@ t.test('a sink that hangs slows none of the others', async (t) => {
   await Promise.all([hung.stop(), well.stop(), receiver.close()]);
   t.ok(isBalanced(hung.counts()));
   deaf.close();
+});
+
+t.test('what a URL holds beside its host stands in no error', async (t) => {
+  const server = createServer((_, response) => void response.writeHead(503).end('busy'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const url = `http://${host}/in/T0KEN?key=T0KEN`;
+  const output = new HttpOutput({ url, headers: {}, gzip: false, body: LINES });
+  t.teardown(async () => {
+    await output.close();
+    server.close();
+  });
+  const { error } = await output.append(['{}']);
+  t.equal((error as Error).message, `Cannot post flow records to http://${host}: status 503, busy`);
 });

@@ -72,8 +72,10 @@ export class HttpOutput implements Output {
 
   #appended(items: number, status: number, answer: string): Appended {
     const { url, body } = this.#options;
+    // Its path, query or user may be a secret of the receiver's.
+    const { origin } = new URL(url);
     const failed = () =>
-      new Error(`Cannot post flow records to ${url}: status ${status}, ${answer.slice(0, 200)}`);
+      new Error(`Cannot post flow records to ${origin}: status ${status}, ${answer.slice(0, 200)}`);
     if (status < 200 || status > 299)
       return { written: 0, ...(REFUSED.has(status) && { refused: items }), error: failed() };
     const refused = Math.min(items, body.refused?.(answer) ?? 0);
