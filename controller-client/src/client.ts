@@ -1,4 +1,4 @@
-import { existsSync, watch } from 'node:fs';
+import { existsSync, statSync, watch } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -67,13 +67,11 @@ export class ControllerClient {
       learnt: () => void this.#build(),
     });
     await this.#build();
-    const watcher = this.#watchPolicy();
     await Promise.all([
       this.#pollPolicy(),
       this.#followAws(this.#inventory),
       this.#feeds.run(this.#stopping.signal),
     ]);
-    watcher?.close();
   }
 
   stop(): void {
@@ -99,11 +97,22 @@ export class ControllerClient {
     }
   }
 
+  /** What has another file or folder in its place is watched anew. */
   async #pollPolicy(): Promise<void> {
+    const look = () => statSync(this.#config.policy.path, { throwIfNoEntry: false })?.ino;
+    let inode = look();
+    let watcher = this.#watchPolicy();
     while (!this.#stopping.signal.aborted) {
       await this.#sleep(POLL_MS);
+      const now = look();
+      if (now !== inode) {
+        watcher?.close();
+        watcher = this.#watchPolicy();
+        inode = now;
+      }
       await this.#build();
     }
+    watcher?.close();
   }
 
   async #followAws(known: Inventory): Promise<void> {

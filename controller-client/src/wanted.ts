@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from 'sluice-gateway/config/config.js';
 import { eniMaxAge } from 'sluice-gateway/config/groups.js';
+import { bodyDigest, canonicalJson } from 'sluice-gateway/snapshot/format.js';
 import { z } from 'zod';
 import type { FeedStatus } from './feeds/keeper.js';
 import { type IdentifiedBefore, identifyFunctions } from './groups/identity.js';
@@ -108,6 +109,17 @@ export async function readKnownInventory(snapshotFolder: string): Promise<Invent
   }
 }
 
+const sources = new WeakMap<LoadedPolicy, string>();
+
+/** Digest of what policy files say, not of how they say it. */
+function sourceOf(loaded: LoadedPolicy): string {
+  const { policy, written } = loaded;
+  const known =
+    sources.get(loaded) ?? bodyDigest(canonicalJson({ policy, groups: Object.fromEntries(written) }));
+  sources.set(loaded, known);
+  return known;
+}
+
 /** What the configuration says of resolving groups. */
 export function resolveOptions({ groups, inventory }: Pick<Config, 'groups' | 'inventory'>): WantedOptions {
   const eniMaxAgeSeconds = eniMaxAge(groups, inventory?.aws.refreshSeconds);
@@ -149,6 +161,7 @@ export function resolveWanted(
   return {
     content: {
       policy: loaded.policy,
+      source: sourceOf(loaded),
       groups,
       inventory: {
         functions,

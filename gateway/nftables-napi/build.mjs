@@ -7,7 +7,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(fileURLToPath(import.meta.url));
-const sources = ['netlink.c', 'tcp.c', 'ethtool.c', 'notify.c'].map((name) => join(root, 'src', name));
+const sources = ['netlink.c', 'tcp.c', 'ethtool.c', 'notify.c', 'peer.c'].map((name) =>
+  join(root, 'src', name),
+);
 const included = join(root, 'src', 'verbs.h');
 const output = join(root, 'build', 'netlink.node');
 

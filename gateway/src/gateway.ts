@@ -4,6 +4,8 @@ import type { Status } from './admin/answers.js';
 import { Busiest } from './admin/busiest.js';
 import { RecentFlows } from './admin/recent-flows.js';
 import { type AdminServer, serveAdmin } from './admin/server.js';
+import { AuditLog } from './changes/audit.js';
+import { Changes } from './changes/changes.js';
 import type { Config } from './config/config.js';
 import { ConntrackTable } from './conntrack/table.js';
 import { CONNECTIONS_MAX, FlowAssembler } from './flows/assemble.js';
@@ -30,12 +32,12 @@ import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
 import { crowdedSets } from './policy/fairness.js';
-import { DROP_REASONS, dropCounter, LOG_GROUP } from './policy/fixed-chains.js';
-import { ruleObjects } from './policy/rule-content.js';
+import { LOG_GROUP } from './policy/fixed-chains.js';
 import { Preflight } from './preflight/preflight.js';
 import { type Applied, Reconciler } from './reconcile.js';
 import { ProgramMemory } from './remembered.js';
 import { Guard } from './route/guard.js';
+import { RuleCounters } from './rule-counters.js';
 import { RuleHistory } from './rule-history.js';
 import type { Health } from './service-manager.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
@@ -65,12 +67,14 @@ export class Gateway {
   readonly #scraping = new NetlinkConnection(NETLINK_NETFILTER);
   readonly #kernel = new NftKernel(this.#netfilter);
   readonly #conntrack = new ConntrackTable(this.#tracking);
+  readonly #counters = new RuleCounters(this.#kernel, () => this.#reconciler.applied?.policy);
   readonly #interfaces: readonly string[];
   readonly #revoker: Revoker;
   readonly #crowd: Crowd;
   readonly #guard: Guard;
   readonly #reconciler: Reconciler;
   readonly #keeper: SnapshotKeeper;
+  readonly #changes: Changes;
   readonly #memory: ProgramMemory;
   readonly #assembler: FlowAssembler;
   #preflight: Preflight | undefined;
@@ -91,8 +95,8 @@ export class Gateway {
       inForce: () => (this.#reconciler.isCurrent ? this.#judged : undefined),
       rules: this.#history,
       speaker,
-      onRefused: (packet) => this.#write(this.#assembler.packet(packet)),
-      onSwept: (entry, decision) => this.#write(this.#assembler.revoked(entry, decision)),
+      onRefused: (packet) => this.#onRevoked(this.#assembler.packet(packet)),
+      onSwept: (entry, decision) => this.#onRevoked(this.#assembler.revoked(entry, decision)),
       log,
     });
     this.#crowd = new Crowd({
@@ -118,6 +122,7 @@ export class Gateway {
       },
       onFailed: (stage, error) => {
         this.#metrics.applyFailed(stage);
+        this.#changes.failed(error);
         log.error('the program could not be applied, the old one stays in force', { stage, error });
       },
     });
@@ -127,9 +132,15 @@ export class Gateway {
       log,
       onSnapshot: (snapshot) => {
         this.#metrics.revision('wanted', snapshot.revision);
-        this.#reconciler.want(snapshot);
+        this.#changes.offered(snapshot);
       },
       onRefused: () => this.#metrics.applyFailed('snapshot'),
+    });
+    this.#changes = new Changes({
+      keeper: this.#keeper,
+      statePath: config.state.path,
+      want: (snapshot) => this.#reconciler.want(snapshot),
+      log,
     });
     this.#memory = new ProgramMemory(
       join(config.state.path, 'in-force.json'),
@@ -170,7 +181,8 @@ export class Gateway {
     await enableTracking();
     const watch = await this.#listen();
     this.#closers.push(() => watch.close());
-    const lastGood = await this.#keeper.loadLastGood();
+    const audit = new AuditLog(join(this.#config.state.path, 'audit.jsonl'), this.#log);
+    const lastGood = await this.#changes.resume(audit);
     if (lastGood === undefined)
       this.#log.warn('no snapshot is known yet: everything is dropped until one comes');
     else this.#metrics.revision('wanted', lastGood.revision);
@@ -204,6 +216,7 @@ export class Gateway {
   /** Ends this process's part. Table and guard stay and go on enforcing. */
   async stop(): Promise<void> {
     this.#keeper.stop();
+    await this.#changes.stop();
     await this.#reconciler.stop();
     await this.#revoker.stop();
     for (const close of this.#closers.reverse()) await close();
@@ -229,7 +242,7 @@ export class Gateway {
       this.#matched = snapshot;
     }
     if (snapshot === undefined) return;
-    void this.#keeper.keep(snapshot);
+    this.#changes.applied(snapshot, generation);
     if (this.#judged?.applied !== applied)
       this.#judged = { applied, generation, judge: new Judge(policy, this.#matcher) };
     this.#revoker.sweep();
@@ -262,6 +275,11 @@ export class Gateway {
   #onPacket(packet: NflogPacket): void {
     if (packet.prefix === 'revoke') this.#revoker.refused(packet);
     else this.#write(this.#assembler.packet(packet));
+  }
+
+  #onRevoked(record: FlowRecord | undefined): void {
+    this.#changes.revoked();
+    this.#write(record);
   }
 
   #write(record: FlowRecord | undefined): void {
@@ -301,39 +319,11 @@ export class Gateway {
 
   async #tellSuppressed(): Promise<void> {
     try {
-      const counters = await this.#kernel.counters();
-      const counts = new Map<string, bigint>();
-      for (const rule of this.#rules()) {
-        const suppressed = counters.get(ruleObjects(rule).suppressed);
-        if (suppressed !== undefined) counts.set(rule.name, suppressed.packets);
-      }
-      for (const record of this.#assembler.suppressedCounts(counts)) this.#write(record);
+      for (const record of this.#assembler.suppressedCounts(await this.#counters.suppressed()))
+        this.#write(record);
     } catch (error) {
       this.#log.debug('counters could not be read', { error: error as Error });
     }
-  }
-
-  #rules() {
-    const policy = this.#reconciler.applied?.policy;
-    return policy === undefined ? [] : [...policy.rules, policy.byDefault];
-  }
-
-  /** How often each rule in force decided, by its name. */
-  async #decisions(): Promise<Readonly<Record<string, number>>> {
-    const counters = await this.#kernel.counters();
-    return Object.fromEntries(
-      this.#rules().map((rule) => [
-        rule.name,
-        Number(counters.get(ruleObjects(rule).decided)?.packets ?? 0n),
-      ]),
-    );
-  }
-
-  async #dropped(): Promise<Record<string, number>> {
-    const counters = await this.#kernel.counters();
-    return Object.fromEntries(
-      DROP_REASONS.map((reason) => [reason, Number(counters.get(dropCounter(reason))?.packets ?? 0n)]),
-    );
   }
 
   #readiness(): { ready: boolean; reason: string } {
@@ -359,8 +349,9 @@ export class Gateway {
       groups: snapshot?.groups.length ?? 0,
       functions: snapshot?.inventory.functions.length ?? 0,
       scopes: snapshot?.inventory.scopes ?? [],
-      dropped: await this.#dropped(),
+      dropped: await this.#counters.dropped(),
       warnings: this.#preflight?.warnings() ?? [],
+      held: this.#changes.status(),
     };
   }
 
@@ -370,10 +361,11 @@ export class Gateway {
     const admin: AdminServer = await serveAdmin(this.#config.admin.socket, {
       snapshotFolder: this.#config.snapshot.path,
       status: () => this.#status(),
+      changes: this.#changes,
       inForce: () => this.#reconciler.applied,
       matcher: () => this.#matcher,
       interfaces: interfacesOf(this.#config),
-      decisions: () => this.#decisions(),
+      decisions: () => this.#counters.decisions(),
       ownAddresses,
       recent: this.#recent,
       busiest: this.#busiest,

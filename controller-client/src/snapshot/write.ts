@@ -4,6 +4,7 @@ import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-ga
 import {
   bodyDigest,
   canonicalJson,
+  digestsOf,
   functionsBodySchema,
   type InventoryBody,
   inventoryBodySchema,
@@ -24,6 +25,8 @@ import { splitFunctions, splitPrefixes } from './split.js';
 /** What a snapshot says. */
 export interface SnapshotContent {
   readonly policy: Policy;
+  /** Digest of what the policy was read from. */
+  readonly source?: string;
   readonly groups: readonly ResolvedGroup[];
   readonly inventory: {
     readonly functions: readonly IdentifiedFunction[];
@@ -196,16 +199,11 @@ function draft(content: SnapshotContent): Draft {
     bodies,
     manifest: {
       format: SNAPSHOT_FORMAT,
-      policy: { digest: policy },
+      policy: { digest: policy, ...(content.source !== undefined && { source: content.source }) },
       groups,
       inventory: { digest: inventory, functions: parts },
     },
   };
-}
-
-function digestsOf({ policy, groups, inventory }: Omit<Manifest, 'revision' | 'createdAt'>): string[] {
-  const ofGroups = groups.flatMap(({ bodies, provenance = [] }) => [...bodies, ...provenance]);
-  return [policy.digest, inventory.digest, ...inventory.functions, ...ofGroups];
 }
 
 function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...previous }: Manifest): boolean {

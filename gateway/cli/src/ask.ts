@@ -5,17 +5,27 @@ export class AskError extends Error {
   override readonly name = 'AskError';
 }
 
+type Query = Readonly<Record<string, string>>;
+
 /** Asks a running gateway over its admin socket. Rejects with AskError in words for the user. */
-export async function ask<Answer>(
+export const ask = <Answer>(socket: string, path: string, query: Query = {}) =>
+  request<Answer>('GET', socket, path, query);
+
+/** Has a running gateway do something. Rejects as `ask` does. */
+export const tell = <Answer>(socket: string, path: string, query: Query = {}) =>
+  request<Answer>('POST', socket, path, query);
+
+async function request<Answer>(
+  method: 'GET' | 'POST',
   socket: string,
   path: string,
-  query: Record<string, string> = {},
+  query: Query,
 ): Promise<Answer> {
   const client = new Client('http://admin', { socketPath: socket });
   try {
     const search = new URLSearchParams(query).toString();
     const { statusCode, body } = await client.request({
-      method: 'GET',
+      method,
       path: search ? `${path}?${search}` : path,
     });
     const answer = (await body.json()) as Answer & { error?: string };

@@ -1,12 +1,14 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
+import { addApply } from './commands/apply.js';
 import { addBoot } from './commands/boot.js';
 import { addCheck } from './commands/check.js';
 import { addCompile } from './commands/compile.js';
 import { addExplain } from './commands/explain.js';
 import { addFlows } from './commands/flows.js';
 import { addGroups } from './commands/groups.js';
+import { addHistory } from './commands/history.js';
 import { addInventory } from './commands/inventory.js';
 import { addLearn } from './commands/learn.js';
 import { addSimulate } from './commands/simulate.js';
@@ -41,6 +43,8 @@ addCompile(program);
 addExplain(program);
 addSimulate(program);
 addLearn(program);
+addApply(program);
+addHistory(program);
 addStatus(program);
 addGroups(program);
 addInventory(program);

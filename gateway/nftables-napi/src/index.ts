@@ -102,6 +102,7 @@ interface Native {
   synAs(source: Uint8Array, destination: Uint8Array): number;
   ethtoolStats(name: string): ArrayBuffer | number;
   notify(path: string, text: string): number;
+  peerCredentials(fd: number): ArrayBuffer | number;
 }
 
 function load(): Native {
@@ -362,4 +363,20 @@ export function sendDatagram(path: string, text: string): void {
   checkInteger('length of text', Buffer.byteLength(text), 1, DATAGRAM_TEXT_BYTES_MAX, 'UNIX');
   const errno = native.notify(path, text);
   if (errno !== 0) throw new NetlinkSystemError('send datagram', errno, 'UNIX');
+}
+
+/** The process at the other end of a UNIX socket, as it was when it connected. */
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Who connected, by a descriptor of a UNIX stream socket. Throws NetlinkSystemError: ENOTSOCK, EBADF. */
+export function peerCredentials(fd: number): PeerCredentials {
+  checkInteger('descriptor', fd, 0, 0x7fffffff, 'UNIX');
+  const answer = native.peerCredentials(fd);
+  if (typeof answer === 'number') throw new NetlinkSystemError('read peer credentials', answer, 'UNIX');
+  const [pid, uid, gid] = new Uint32Array(answer);
+  return { pid: pid!, uid: uid!, gid: gid! };
 }

@@ -382,19 +382,13 @@ static napi_value verb_send(napi_env env, napi_callback_info info) {
 }
 
 NAPI_MODULE_INIT() {
+#define VERB(name, function) {name, NULL, function, NULL, NULL, NULL, napi_default, NULL}
   const napi_property_descriptor verbs[] = {
-      {"open", NULL, verb_open, NULL, NULL, NULL, napi_default, NULL},
-      {"close", NULL, verb_close, NULL, NULL, NULL, napi_default, NULL},
-      {"free", NULL, verb_free, NULL, NULL, NULL, napi_default, NULL},
-      {"unref", NULL, verb_unref, NULL, NULL, NULL, napi_default, NULL},
-      {"portId", NULL, verb_port_id, NULL, NULL, NULL, napi_default, NULL},
-      {"setOption", NULL, verb_set_option, NULL, NULL, NULL, napi_default, NULL},
-      {"getOption", NULL, verb_get_option, NULL, NULL, NULL, napi_default, NULL},
-      {"send", NULL, verb_send, NULL, NULL, NULL, napi_default, NULL},
-      {"resetAs", NULL, verb_reset_as, NULL, NULL, NULL, napi_default, NULL},
-      {"synAs", NULL, verb_syn_as, NULL, NULL, NULL, napi_default, NULL},
-      {"ethtoolStats", NULL, verb_ethtool_stats, NULL, NULL, NULL, napi_default, NULL},
-      {"notify", NULL, verb_notify, NULL, NULL, NULL, napi_default, NULL},
+      VERB("open", verb_open), VERB("close", verb_close), VERB("free", verb_free),
+      VERB("unref", verb_unref), VERB("portId", verb_port_id), VERB("setOption", verb_set_option),
+      VERB("getOption", verb_get_option), VERB("send", verb_send), VERB("resetAs", verb_reset_as),
+      VERB("synAs", verb_syn_as), VERB("ethtoolStats", verb_ethtool_stats),
+      VERB("notify", verb_notify), VERB("peerCredentials", verb_peer_credentials),
   };
   TRY(env, napi_define_properties(env, exports, sizeof(verbs) / sizeof(verbs[0]), verbs));
   return exports;

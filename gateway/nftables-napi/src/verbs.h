@@ -1,4 +1,4 @@
-/* The verbs of tcp.c and ethtool.c, which index.ts describes. */
+/* The verbs of tcp.c, ethtool.c and peer.c, which index.ts describes. */
 #define NAPI_VERSION 8
 #include <node_api.h>
 #include <stdbool.h>
@@ -7,3 +7,4 @@ napi_value verb_reset_as(napi_env env, napi_callback_info info);
 napi_value verb_syn_as(napi_env env, napi_callback_info info);
 napi_value verb_ethtool_stats(napi_env env, napi_callback_info info);
 napi_value verb_notify(napi_env env, napi_callback_info info);
+napi_value verb_peer_credentials(napi_env env, napi_callback_info info);

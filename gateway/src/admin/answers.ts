@@ -1,3 +1,4 @@
+import type { HeldStatus } from '../changes/held.js';
 import { printPrefix } from '../net/prefix.js';
 import type { Origin } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
@@ -17,6 +18,8 @@ export interface Status {
   readonly dropped: Readonly<Record<string, number>>;
   /** What preflight finds in the kernel and in the tables of others that is not as it should be. */
   readonly warnings: readonly string[];
+  /** What an operator holds in force instead of the newest snapshot. */
+  readonly held: HeldStatus | undefined;
 }
 
 /** What `sluice groups` shows of one group. */

@@ -1,9 +1,13 @@
+import { readFileSync } from 'node:fs';
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
+import { peerCredentials } from 'nftables-napi';
 import { z } from 'zod';
 import { addMemberships, type OriginsOf } from '../analysis/explain.js';
 import { explainAllLive } from '../analysis/live.js';
+import type { Changes } from '../changes/changes.js';
+import { applyQuestionSchema, revertQuestionSchema, rollbackQuestionSchema } from '../changes/held.js';
 import type { Matcher } from '../matcher/matcher.js';
 import type { Prefix } from '../net/prefix.js';
 import type { GatewayInterfaces } from '../policy/fixed-chains.js';
@@ -17,6 +21,9 @@ import { answerOf, explainQuestion, questionSchema } from './explain.js';
 import { QuestionError } from './question.js';
 import type { RecentFlows } from './recent-flows.js';
 
+/** `(uid_t)-1`: nobody has logged in, a service does it. */
+const NO_LOGIN = '4294967295';
+
 /** A policy in force and the snapshot it is of; that of the closed program has none. */
 export interface InForce {
   readonly policy: PolicyInForce;
@@ -26,6 +33,7 @@ export interface InForce {
 /** What the admin server asks the gateway. */
 export interface AdminSources {
   readonly status: () => Promise<Status>;
+  readonly changes: Changes;
   readonly inForce: () => InForce | undefined;
   /** Where the snapshot was read from: what explains it is read only when somebody asks. */
   readonly snapshotFolder: string;
@@ -63,23 +71,43 @@ async function answerExplain(sources: AdminSources, query: Record<string, string
   return answerOf(await explainAllLive(told, policy, sources.interfaces));
 }
 
-type Answer = (query: Record<string, string>) => unknown;
+type Answer = (query: Record<string, string>, who: string) => unknown;
 
 function answers(sources: AdminSources): Readonly<Record<string, Answer>> {
+  const { changes } = sources;
   return {
-    '/status': () => sources.status(),
-    '/explain': (query) => answerExplain(sources, query),
-    '/decisions': () => sources.decisions(),
-    '/groups': async ({ name }) => {
+    'GET /status': () => sources.status(),
+    'GET /explain': (query) => answerExplain(sources, query),
+    'GET /decisions': () => sources.decisions(),
+    'GET /groups': async ({ name }) => {
       const { snapshot } = inForce(sources);
       const groups = answerGroups(snapshot, name);
       const origins = name && (await readOrigins(sources.snapshotFolder, snapshot, name));
       return origins ? groups.map((group): GroupAnswer => ({ ...group, origins })) : groups;
     },
-    '/inventory': () => inForce(sources).snapshot.inventory,
-    '/flows': (query) => sources.recent.answer(query),
-    '/top': (query) => sources.busiest.answer(query),
+    'GET /inventory': () => inForce(sources).snapshot.inventory,
+    'GET /flows': (query) => sources.recent.answer(query),
+    'GET /top': (query) => sources.busiest.answer(query),
+    'GET /history': () => changes.history(),
+    'POST /apply': (query, who) => changes.apply(applyQuestionSchema.parse(query), who),
+    'POST /confirm': (_, who) => changes.confirm(who),
+    'POST /revert': (query, who) => changes.revert(revertQuestionSchema.parse(query).why, who),
+    'POST /rollback': (query, who) => changes.rollback(rollbackQuestionSchema.parse(query), who),
+    'POST /release': (_, who) => changes.release(who),
   };
+}
+
+/** Who asks: the kernel's word for it, and the user who logged in where the audit system keeps that. */
+function peerOf({ socket }: IncomingMessage): string {
+  const { fd } = (socket as unknown as { readonly _handle: { readonly fd: number } })._handle;
+  const { uid, pid } = peerCredentials(fd);
+  let login = NO_LOGIN;
+  try {
+    login = readFileSync(`/proc/${pid}/loginuid`, 'utf8').trim();
+  } catch {
+    // It has ended meanwhile, or the kernel keeps none.
+  }
+  return login === NO_LOGIN ? `uid ${uid}` : `uid ${uid} (login ${login})`;
 }
 
 async function respond(
@@ -92,15 +120,16 @@ async function respond(
     response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' });
     response.end(`${printableJson(value)}\n`);
   };
-  const answer = url !== null && Object.hasOwn(known, url.pathname) ? known[url.pathname] : undefined;
-  if (url === null || answer === undefined || request.method !== 'GET') {
+  const name = `${request.method} ${url?.pathname}`;
+  const answer = Object.hasOwn(known, name) ? known[name] : undefined;
+  if (url === null || answer === undefined) {
     return send(404, { error: `Cannot answer: ${request.method} ${request.url} is not known` });
   }
   try {
-    send(200, await answer(Object.fromEntries(url.searchParams)));
+    send(200, await answer(Object.fromEntries(url.searchParams), peerOf(request)));
   } catch (error) {
     if (error instanceof QuestionError) return send(422, { error: error.message });
-    if (error instanceof z.ZodError) return send(422, { error: `Cannot explain: ${z.prettifyError(error)}` });
+    if (error instanceof z.ZodError) return send(422, { error: `Cannot answer: ${z.prettifyError(error)}` });
     send(500, { error: (error as Error).message });
   }
 }

@@ -32,7 +32,11 @@ export const manifestSchema = z.strictObject({
   format: z.literal(SNAPSHOT_FORMAT),
   revision: z.int().positive(),
   createdAt: time,
-  policy: z.strictObject({ digest }),
+  policy: z.strictObject({
+    digest,
+    /** Of what policy files said, group definitions included: another one tells that the files are others. */
+    source: digest.optional(),
+  }),
   groups: z
     .array(
       z.strictObject({
@@ -157,6 +161,16 @@ export type Manifest = z.infer<typeof manifestSchema>;
 export type PolicyBody = z.infer<typeof policyBodySchema>;
 /** All that a snapshot says of AWS, from its several bodies. */
 export type InventoryBody = z.infer<typeof inventoryBodySchema> & z.infer<typeof functionsBodySchema>;
+
+/** Every body that a manifest names. */
+export function digestsOf({
+  policy,
+  groups,
+  inventory,
+}: Pick<Manifest, 'policy' | 'groups' | 'inventory'>): string[] {
+  const ofGroups = groups.flatMap(({ bodies, provenance = [] }) => [...bodies, ...provenance]);
+  return [policy.digest, inventory.digest, ...inventory.functions, ...ofGroups];
+}
 
 /** JSON with sorted keys and no white space: equal data gives equal bytes, and so an equal digest. */
 export function canonicalJson(value: unknown): string {

@@ -3,8 +3,8 @@ import { watch } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../log.js';
-import { openSnapshotFolder, storeSnapshot } from './folder.js';
 import { MANIFEST_FILE } from './format.js';
+import { History, type HistoryEntry } from './history.js';
 import { readSnapshot, type Snapshot, SnapshotError } from './read.js';
 
 /** How often the manifest is looked at where no notification tells of its change. */
@@ -26,15 +26,21 @@ const digest = (snapshot: Snapshot) => createHash('sha256').update(snapshot.mani
 /** Follows the wanted snapshot, refuses what does not verify or goes back, and keeps the last good one on disk. */
 export class SnapshotKeeper {
   readonly #options: KeeperOptions;
+  readonly history: History;
   #newest: Snapshot | undefined;
+  /** What is in force is not the newest that there was. */
+  #revisionMin = 0;
   #seen = '';
   #refused = '';
   #reading: Promise<void> = Promise.resolve();
   #keeping: Promise<void> = Promise.resolve();
+  /** The newest that waits to be stored. */
+  #toKeep: Parameters<History['store']> | undefined;
   #stop: () => void = () => {};
 
   constructor(options: KeeperOptions) {
     this.#options = options;
+    this.history = new History(options.lastGood, options.log);
   }
 
   /** The newest snapshot that was accepted. */
@@ -42,11 +48,17 @@ export class SnapshotKeeper {
     return this.#newest;
   }
 
-  /** The snapshot that was last in force, if there is one that verifies. */
-  async loadLastGood(): Promise<Snapshot | undefined> {
+  /**
+   * The snapshot that was last in force, if there is one that verifies. `newestThen` gives the revision of the newest
+   * where that was another: it may come again.
+   */
+  async loadLastGood(newestThen?: (lastGood: Snapshot) => number | undefined): Promise<Snapshot | undefined> {
     try {
-      this.#newest = await readSnapshot(this.#options.lastGood);
-      return this.#newest;
+      const lastGood = await readSnapshot(this.#options.lastGood);
+      const newest = newestThen?.(lastGood);
+      if (newest === undefined) this.#newest = lastGood;
+      else this.#revisionMin = newest;
+      return lastGood;
     } catch (error) {
       if (!isMissing(error))
         this.#options.log.error('the last good snapshot is unusable', { error: error as Error });
@@ -80,17 +92,31 @@ export class SnapshotKeeper {
     this.#stop();
   }
 
-  /** Stores a snapshot that has come into force, to be enforced at the next start before anything else. */
-  keep(snapshot: Snapshot): Promise<void> {
+  /**
+   * Stores a snapshot that has come into force, to be enforced at the next start before anything else, and to go back to
+   * where there is an entry. Of several that wait for the disk the newest is stored.
+   */
+  keep(snapshot: Snapshot, entry?: Omit<HistoryEntry, 'manifest'>): Promise<void> {
+    const isWaiting = this.#toKeep !== undefined;
+    this.#toKeep = [snapshot, entry];
+    if (isWaiting) return this.#keeping;
     this.#keeping = this.#keeping
-      .then(async () => {
-        const store = await openSnapshotFolder(this.#options.lastGood);
-        await storeSnapshot(store, snapshot.bodies, snapshot.manifestBytes);
+      .then(() => {
+        const next = this.#toKeep!;
+        this.#toKeep = undefined;
+        return this.history.store(...next);
       })
       .catch((error: Error) => {
         this.#options.log.error('the snapshot in force could not be stored as the last good one', { error });
       });
     return this.#keeping;
+  }
+
+  /** The same, and rejects where it is not on disk. */
+  async store(snapshot: Snapshot, entry: Omit<HistoryEntry, 'manifest'>): Promise<void> {
+    const stored = this.#keeping.then(() => this.history.store(snapshot, entry));
+    this.#keeping = stored.catch(() => undefined);
+    return stored;
   }
 
   async #look(): Promise<void> {
@@ -108,13 +134,12 @@ export class SnapshotKeeper {
 
   #accept(snapshot: Snapshot): void {
     const newest = this.#newest;
-    if (newest !== undefined) {
-      if (digest(newest) === digest(snapshot)) return;
-      if (snapshot.revision <= newest.revision) {
-        throw new SnapshotError(
-          `Cannot take snapshot: its revision is ${snapshot.revision}, the newest is ${newest.revision} and revisions only grow; to start over, stop the gateway and remove ${this.#options.lastGood}`,
-        );
-      }
+    if (newest !== undefined && digest(newest) === digest(snapshot)) return;
+    const revisionMin = newest === undefined ? this.#revisionMin : newest.revision + 1;
+    if (snapshot.revision < revisionMin) {
+      throw new SnapshotError(
+        `Cannot take snapshot: its revision is ${snapshot.revision}, the newest is ${newest?.revision ?? revisionMin} and revisions only grow; to start over, stop the gateway and remove ${this.#options.lastGood}`,
+      );
     }
     this.#newest = snapshot;
     this.#options.onSnapshot(snapshot);

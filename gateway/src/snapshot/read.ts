@@ -34,6 +34,8 @@ export interface Snapshot {
   /** The same object as in the snapshot read before, where the policy is the same. */
   readonly policy: Policy;
   readonly policyDigest: string;
+  /** What the policy was read from; absent where the client does not say. */
+  readonly source?: string | undefined;
   readonly groups: readonly SnapshotGroup[];
   readonly inventory: InventoryBody;
   /** The manifest and bodies as they were read, to be kept as the last good ones. */
@@ -251,8 +253,12 @@ function checkOrder(before: Prefix, after: Prefix, what: string): void {
  *
  * Cost: the bodies that are not in `before`, the snapshot that was read last.
  */
-export async function readSnapshot(folder: string, before?: SnapshotBefore): Promise<Snapshot> {
-  const manifestBytes = await readBounded(join(folder, MANIFEST_FILE), SNAPSHOT_LIMITS.manifestBytesMax);
+export async function readSnapshot(
+  folder: string,
+  before?: SnapshotBefore,
+  manifestFile = MANIFEST_FILE,
+): Promise<Snapshot> {
+  const manifestBytes = await readBounded(join(folder, manifestFile), SNAPSHOT_LIMITS.manifestBytesMax);
   const manifest = parseAs(manifestSchema, manifestBytes, 'the manifest');
   const total = manifest.groups.reduce((sum, group) => sum + group.prefixCount, 0);
   if (total > SNAPSHOT_LIMITS.prefixesMax) {
@@ -272,9 +278,10 @@ export async function readSnapshot(folder: string, before?: SnapshotBefore): Pro
     checkReferences(policy, new Map(groups.map((group) => [group.name, group])));
     const inventory = await reader.inventory(manifest.inventory);
     const { revision, createdAt } = manifest;
+    const { source } = manifest.policy;
     const { bodies, parts, functionParts } = reader;
-    const read = { policy, policyDigest, groups, inventory, manifestBytes, bodies, parts, functionParts };
-    return { revision, createdAt, ...read };
+    const read = { policy, policyDigest, source, groups, inventory };
+    return { revision, createdAt, ...read, manifestBytes, bodies, parts, functionParts };
   } catch (error) {
     if (error instanceof SnapshotError) throw error;
     throw refuse(`a body that the manifest names can't be read: ${(error as Error).message}`, error);

@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
 import type { Status } from 'sluice-gateway/admin/answers.js';
+import type { HeldStatus } from 'sluice-gateway/changes/held.js';
 import { ask } from '../ask.js';
 import { config, json, type Options, socket, socketOf } from '../options.js';
-import { EXIT, plural, say, show } from '../output.js';
+import { EXIT, plural, say, sayWrapped, show } from '../output.js';
 
 const AGES = [
   [86_400, 'day'],
@@ -18,11 +19,24 @@ function age(time: string): string {
   return plural(Math.floor(seconds / unitSeconds), word);
 }
 
+const HELD: Readonly<Record<HeldStatus['kind'], string>> = {
+  trial: 'on trial',
+  apply: 'applied, until the policy files are what was applied',
+  rollback: 'held by a rollback',
+};
+
+function heldText({ kind, who, since, until, waiting }: HeldStatus): string {
+  const end = until === undefined ? '' : ` until ${until}`;
+  const newest = waiting === undefined ? '' : `; revision ${waiting} waits`;
+  return `${HELD[kind]}${end}, by ${who} at ${since}${newest}`;
+}
+
 function showStatus(status: Status): void {
   say(`${status.gateway}: ${status.ready ? 'ready' : 'NOT READY'}, ${status.reason}`);
   say(
     `  generation ${status.generation ?? '-'}, revision ${status.revision.applied ?? '-'} of ${status.revision.wanted ?? '-'}`,
   );
+  if (status.held !== undefined) sayWrapped('  ', heldText(status.held));
   say(
     `  ${plural(status.rules, 'rule')}, ${plural(status.groups, 'group')}, ${plural(status.functions, 'function')}`,
   );
