@@ -23,7 +23,8 @@ const interfaceName = z
 const interfaces = z.array(interfaceName).max(CONFIG_LIMITS.interfacesMax);
 const path = z.string().min(1);
 
-const configSchema = z.strictObject({
+/** The whole file, for those who ask which keys there are. */
+export const configSchema = z.strictObject({
   gateway: z.strictObject({
     name: z.string().min(1).max(64),
     lambdaInterfaces: interfaces.min(1),
