@@ -74,6 +74,12 @@ const DRIFTS: readonly Drift[] = [
     isUndone: (stage) => guardRules(stage) === rules,
   },
   {
+    what: 'our table put to sleep',
+    of: 'table',
+    make: nft('add table inet sluice { flags dormant; }'),
+    isUndone: (stage) => !list(stage, 'table', 'inet', 'sluice').includes('dormant'),
+  },
+  {
     what: 'our table deleted',
     of: 'table',
     make: nft('delete table inet sluice\nadd table inet sluice'),

@@ -1,5 +1,5 @@
 import { isBusy, UnknownOutcomeError } from '../netlink/error.js';
-import { Batch, TABLE_OWNER, TABLE_PERSIST } from './batch.js';
+import { Batch, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST } from './batch.js';
 import { EMPTY_TABLE, type NftKernel, type TableContent } from './kernel.js';
 import {
   type ElementData,
@@ -163,8 +163,9 @@ export class Applier {
     const flags = await this.#kernel.tableFlags();
     const isFree = flags === undefined || (flags & (TABLE_OWNER | TABLE_PERSIST)) === TABLE_PERSIST;
     this.#tableFlags = isFree && this.#owns() ? TABLE_OWNER | TABLE_PERSIST : undefined;
-    if (flags !== undefined && this.#tableFlags !== undefined)
-      await this.#kernel.commit(new Batch().addTable(this.#tableFlags));
+    const isAsleep = flags !== undefined && (flags & TABLE_DORMANT) !== 0;
+    if (isAsleep || (flags !== undefined && this.#tableFlags !== undefined))
+      await this.#kernel.commit(new Batch().addTable(this.#tableFlags ?? flags & ~TABLE_DORMANT));
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }

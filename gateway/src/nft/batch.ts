@@ -73,6 +73,8 @@ const NLM_F_APPEND = 0x800;
  */
 export const TABLE_OWNER = 0x2;
 export const TABLE_PERSIST = 0x4;
+/** Its chains are hooked nowhere and see no packet. */
+export const TABLE_DORMANT = 0x1;
 
 /** `NFPROTO_INET`: one table for both families. */
 export const NFPROTO_INET = 1;

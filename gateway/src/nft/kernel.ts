@@ -111,7 +111,7 @@ export class NftKernel {
     return (await this.tableFlags()) !== undefined;
   }
 
-  /** Bits `TABLE_OWNER` and `TABLE_PERSIST` of our table; undefined where there is none. */
+  /** Bits `TABLE_OWNER`, `TABLE_PERSIST` and `TABLE_DORMANT` of our table; undefined where there is none. */
   async tableFlags(): Promise<number | undefined> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter()
