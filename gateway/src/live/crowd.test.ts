@@ -6,7 +6,8 @@ import { readAddress } from '../net/address.js';
 import { Crowd, type HeldBack } from './crowd.js';
 
 const src = readAddress('10.0.1.7')!;
-const event = (kind: 'new' | 'destroy') => ({ kind, mark: 1 << 14, original: { src } }) as ConntrackEvent;
+const event = (kind: 'new' | 'destroy', id = 1) =>
+  ({ kind, id, mark: 1 << 14, original: { src } }) as ConntrackEvent;
 
 t.test('nobody is held only where the kernel was told so', async (t) => {
   const told: HeldBack[] = [];
@@ -38,4 +39,23 @@ t.test('nobody is held only where the kernel was told so', async (t) => {
   crowd.tell();
   await delay(50);
   t.notOk(crowd.holdsNobody, 'the kernel could not be told');
+});
+
+t.test('a connection that opens while all are listed counts once', async (t) => {
+  const crowd = new Crowd({
+    connectionsMax: 10,
+    holdBack: async () => undefined,
+    log: createLog({ write: () => {} }),
+  });
+  t.teardown(() => crowd.stop());
+  const { listed, end } = crowd.list();
+  for (let id = 0; id < 5; id++) {
+    crowd.event(event('new', id));
+    listed(event('new', id));
+  }
+  listed(event('new', 5));
+  end();
+  t.equal(crowd.size, 0, 'there are six');
+  for (let id = 6; id < 10; id++) crowd.event(event('new', id));
+  t.equal(crowd.size, 1, 'there are ten');
 });

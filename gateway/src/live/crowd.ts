@@ -10,6 +10,8 @@ const FREE_SHARE = 0.9;
 /** Changes of one moment go to the kernel together. */
 const WRITE_MS = 10;
 const RETRY_MS = 1_000;
+/** Connections that are known to have opened during a listing; more are counted twice until the next one. */
+const OPENED_MAX = 1_000_000;
 
 /** Sources to be held back: all of them, whatever was said before. */
 export type HeldBack = Readonly<Record<Family, readonly bigint[]>>;
@@ -34,6 +36,8 @@ export class Crowd implements ConnectionObserver {
   readonly #options: CrowdOptions;
   #counts = perFamily(() => new Map<bigint, number>());
   readonly #held = perFamily(() => new Set<bigint>());
+  /** Ids of connections that opened since the last listing began: it may hold them, too. */
+  #opened: Set<number> | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** The kernel's sets hold what is held back here, as far as is known. */
   #isTold = false;
@@ -58,24 +62,35 @@ export class Crowd implements ConnectionObserver {
   }
 
   event(event: ConntrackEvent): void {
-    if (event.kind === 'new') this.#opened(event);
-    else if (event.kind === 'destroy') this.#closed(event);
+    if (event.kind === 'new') {
+      if (this.#opened !== undefined && this.#opened.size < OPENED_MAX) this.#opened.add(event.id);
+      this.#open(event);
+    } else if (event.kind === 'destroy') this.#close(event);
   }
 
   /** Counts anew: events may have been lost that would have held a source back, or freed it. */
   list() {
     this.#counts = perFamily(() => new Map());
-    return { listed: (entry: Connection) => this.#opened(entry), end: () => this.#freeAll() };
+    const opened = new Set<number>();
+    this.#opened = opened;
+    const listed = (entry: Connection) => {
+      if (!opened.has(entry.id)) this.#open(entry);
+    };
+    const end = () => {
+      this.#opened = undefined;
+      this.#freeAll();
+    };
+    return { listed, end };
   }
 
-  #opened({ mark, original: { src } }: Connection): void {
+  #open({ mark, original: { src } }: Connection): void {
     if (!isJudged(mark)) return;
     const count = (this.#counts[src.family].get(src.value) ?? 0) + 1;
     this.#counts[src.family].set(src.value, count);
     if (count >= this.#options.connectionsMax) this.#hold(src, count);
   }
 
-  #closed({ mark, original: { src } }: Connection): void {
+  #close({ mark, original: { src } }: Connection): void {
     if (!isJudged(mark)) return;
     const counts = this.#counts[src.family];
     const count = (counts.get(src.value) ?? 0) - 1;
