@@ -1,5 +1,5 @@
 import { isAlias, isMap, isScalar, isSeq, parseDocument } from 'yaml';
-import { escapeControls, PolicyError, type Position } from './diagnostics.js';
+import { escapeControls, PolicyError, type Position, quote } from './diagnostics.js';
 import { DEPTH_MAX, type Entry, NODES_MAX, type Node } from './node.js';
 import type { SourceText } from './text.js';
 
@@ -52,7 +52,11 @@ class YamlReader {
       return node;
     }
     const { anchor } = part as Parsed;
-    if (anchor !== undefined && this.#aliases === 0) this.#anchors.set(anchor, part);
+    if (anchor !== undefined && this.#aliases === 0) {
+      // An alias inside of what is used again would mean the later one.
+      if (this.#anchors.has(anchor)) throw this.#fail(at, `anchor ${quote(anchor)} is given twice`);
+      this.#anchors.set(anchor, part);
+    }
     if (isSeq(part))
       return { kind: 'list', items: part.items.map((item) => this.node(item, at, depth + 1)), at };
     if (isMap(part)) {
