@@ -10,6 +10,7 @@ import type { Action, DefaultAction, PolicyRule } from 'sluice-gateway/policy/mo
 import t from 'tap';
 import { TCP, type TestPacket } from '../support/frames.js';
 import { compileAll, prefixes, rule } from '../support/load.js';
+import { FILE_MS_MAX } from '../support/patience.js';
 import { rounds, seed } from '../support/seed.js';
 import { back, type Flow, flow, reversed, Stand, there } from '../support/stand.js';
 
@@ -28,7 +29,7 @@ const COLLECT_MS = 1_000;
 
 type Tap = typeof t;
 
-t.setTimeout(180_000);
+t.setTimeout(FILE_MS_MAX);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());

@@ -20,12 +20,13 @@ import {
   TEST_EPOCH,
 } from '../support/load.js';
 import { here } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { rounds } from '../support/seed.js';
 import { printCase, printWalk, tryProperty } from '../support/try-property.js';
 
 /** The kernel as a judge: what nft lists of our program is what it lists of the same text loaded by nft itself. */
 
-t.setTimeout(240_000 + 60_000 * rounds);
+t.setTimeout((240_000 + 60_000 * rounds) * patience);
 
 const space = {
   sources: prefixes('10.0.128.0/29', '10.0.128.0/17', 'fd00:a::/64'),
