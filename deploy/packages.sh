@@ -9,8 +9,8 @@ case "${1:-}" in
   --tests) need="$need nftables conntrack tcpdump python3 python3-boto3"
      # What reads our flow records and metrics: IPFIX, syslog, Kafka; certificates for TLS; Prometheus with promtool.
      need="$need nfdump rsyslog kcat openssl prometheus"
-     # What runs the package's units, in namespaces of its own: not as this machine's init.
-     need="$need systemd" ;;
+     # What runs the package's units, in namespaces of its own, not as this machine's init; another clock for the product.
+     need="$need systemd libfaketime" ;;
   --kernels) need="$need nftables conntrack tcpdump python3 qemu-system-x86 busybox-static kmod e2fsprogs" ;;
   # What ours are measured against: DPDK's rte_lpm, libmnl, ulogd2.
   --bench) need="$need nftables conntrack pkg-config libdpdk-dev libmnl-dev ulogd2 ulogd2-json" ;;

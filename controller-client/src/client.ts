@@ -5,11 +5,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
-import { writeWhole } from 'sluice-gateway/snapshot/folder.js';
+import { scrubBodies, writeWhole } from 'sluice-gateway/snapshot/folder.js';
 import { MANIFEST_FILE } from 'sluice-gateway/snapshot/format.js';
 import { AwsFollower } from './aws/follow.js';
 import { FEEDS_FILE, FeedKeeper } from './feeds/keeper.js';
-import type { Inventory } from './inventory.js';
+import { emptyInventory, type Inventory } from './inventory.js';
 import { Ledger } from './snapshot/provenance.js';
 import { writeSnapshot } from './snapshot/write.js';
 import { loadPolicy } from './sources/load.js';
@@ -53,7 +53,11 @@ export class ControllerClient {
   /** Runs until `stop`. Rejects only where it can't even begin. */
   async run(): Promise<void> {
     await mkdir(this.#config.snapshot.path, { recursive: true });
-    this.#inventory = await readKnownInventory(this.#config.snapshot.path);
+    await scrubBodies(this.#config.snapshot.path);
+    this.#inventory = await readKnownInventory(this.#config.snapshot.path).catch((error: Error) => {
+      this.#log.error('what was known of AWS is lost, it is read anew', { error });
+      return emptyInventory();
+    });
     this.#hasAsked =
       this.#config.inventory === undefined ||
       this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt !== undefined);

@@ -44,7 +44,7 @@ export class Product {
     const main = join(app, 'gateway', 'cli', 'dist', 'main.js');
     // A test runner's own options are not the product's, whose unprivileged child could not read what they name.
     const script = [
-      'unset NODE_OPTIONS',
+      'export NODE_OPTIONS="$SLUICE_TEST_NODE_OPTIONS"',
       ...mounts,
       `exec "${node}" "${main}" run --config "${config}"`,
     ].join(' && ');

@@ -214,10 +214,16 @@ function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...pr
 export async function publish(store: SnapshotStore, content: SnapshotContent, now: Date): Promise<Written> {
   checkLimits(content);
   const { bodies, manifest } = draft(content);
-  const previous = await store.readManifest();
-  if (previous !== undefined && isSame(manifest, previous))
+  const found = await store.readManifest();
+  const previous = found === 'unknown' ? undefined : found;
+  if (previous !== undefined && isSame(manifest, previous)) {
+    for (const [digest, body] of bodies)
+      if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);
     return { revision: previous.revision, changed: false };
-  const next = { ...manifest, revision: (previous?.revision ?? 0) + 1, createdAt: now.toISOString() };
+  }
+  // Seconds since 1970 are above what was counted one by one, where that is not known any more.
+  const last = found === 'unknown' ? Math.floor(now.getTime() / 1_000) : (previous?.revision ?? 0);
+  const next = { ...manifest, revision: last + 1, createdAt: now.toISOString() };
   const text = canonicalJson(checked('the manifest', manifestSchema, next));
   refuse('bytes in its manifest', Buffer.byteLength(text), SNAPSHOT_LIMITS.manifestBytesMax);
   await storeSnapshot(store, bodies, text, previous === undefined ? [] : digestsOf(previous));
@@ -227,8 +233,8 @@ export async function publish(store: SnapshotStore, content: SnapshotContent, no
 /**
  * Writes a snapshot into a folder: first the bodies that are not there yet, then the manifest by atomic
  * rename, then the bodies go that neither it nor the manifest before it names. Killed at any point, it leaves
- * a whole snapshot. Unchanged content writes nothing. The revision is one more than that of the manifest in
- * the folder. Throws RangeError when a limit is passed, and Error when the folder's manifest can't be read.
+ * a whole snapshot. Unchanged content writes no manifest. The revision is one more than that of the manifest in
+ * the folder; of one that a disk spoiled, more than seconds since 1970. Throws RangeError when a limit is passed.
  * One writer a folder.
  */
 export async function writeSnapshot(

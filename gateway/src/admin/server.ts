@@ -140,10 +140,12 @@ export async function serveAdmin(socket: string, sources: AdminSources): Promise
   await rm(socket, { force: true });
   const known = answers(sources);
   const server = createServer((request, response) => void respond(known, request, response));
+  // Nobody else may connect in the moment between its making and the chmod.
+  const umask = process.umask(0o177);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(socket, resolve);
-  });
+  }).finally(() => process.umask(umask));
   await chmod(socket, 0o600);
   return {
     close: () =>

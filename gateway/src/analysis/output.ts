@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { ADMIN_SCHEMAS } from '../admin/output.js';
 import { SKIP_REASONS } from './recorded.js';
 
 /** What the commands that explain, simulate, lint and learn say as JSON: `deploy/commands.schema.json` is made of it. */
@@ -223,6 +224,7 @@ export const COMMAND_SCHEMAS = {
   check: checkSchema,
   'check --kernel': z.object({ findings: z.array(kernelFindingSchema) }),
   learn: learnSchema,
+  ...ADMIN_SCHEMAS,
 } as const;
 
 /** The published JSON Schema (2020-12) of the commands, `deploy/commands.schema.json`: one definition a command. */

@@ -1,11 +1,12 @@
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BODIES_FOLDER, MANIFEST_FILE, type Manifest, manifestSchema } from './format.js';
+import { z } from 'zod';
+import { BODIES_FOLDER, bodyDigest, MANIFEST_FILE, type Manifest, manifestSchema } from './format.js';
 
 /** Where a snapshot is kept: bodies by digest, and one manifest that is replaced as a whole. */
 export interface SnapshotStore {
-  /** The manifest in force, if there is one; throws when there is one that can't be understood. */
-  readManifest(): Promise<Manifest | undefined>;
+  /** The manifest in force, if there is one; `unknown` where there is one that can't be understood. */
+  readManifest(): Promise<Manifest | 'unknown' | undefined>;
   /** Whether a body of this digest and size is there. */
   hasBody(digest: string, bytes: number): Promise<boolean>;
   putBody(digest: string, body: string | Uint8Array): Promise<void>;
@@ -45,6 +46,15 @@ function isMissing(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }
 
+/** Removes bodies that are not what their names say: one is known by its name and size, and a spoiled one would stay. */
+export async function scrubBodies(folder: string): Promise<void> {
+  const bodies = join(folder, BODIES_FOLDER);
+  for (const name of await readdir(bodies).catch(() => [])) {
+    const path = join(bodies, name);
+    if (bodyDigest(await readFile(path)) !== name) await rm(path);
+  }
+}
+
 /** A snapshot in a folder, made if need be. One writer at a time; readers at any time. */
 export async function openSnapshotFolder(folder: string): Promise<SnapshotStore> {
   const bodies = join(folder, BODIES_FOLDER);
@@ -56,9 +66,8 @@ export async function openSnapshotFolder(folder: string): Promise<SnapshotStore>
         return manifestSchema.parse(JSON.parse(await readFile(manifestFile, 'utf8')));
       } catch (error) {
         if (isMissing(error)) return undefined;
-        const what = `${manifestFile} holds no valid manifest`;
-        const why = 'the next revision must be above the one in it';
-        throw new Error(`Cannot write snapshot: ${what}, ${why}`, { cause: error });
+        if (error instanceof SyntaxError || error instanceof z.ZodError) return 'unknown';
+        throw error;
       }
     },
     async hasBody(digest, bytes) {

@@ -1,8 +1,8 @@
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Log } from '../log.js';
-import { openSnapshotFolder, storeSnapshot, writeWhole } from './folder.js';
+import { openSnapshotFolder, scrubBodies, storeSnapshot, writeWhole } from './folder.js';
 import { BODIES_FOLDER, bodyDigest, digestsOf, manifestSchema } from './format.js';
 import { readSnapshot, type Snapshot, type SnapshotBefore } from './read.js';
 
@@ -53,7 +53,7 @@ export class History {
 
   /** Reads the list, as far as it and what it names are sound, and removes bodies that are not what their names say. */
   async open(): Promise<void> {
-    await this.#scrub();
+    await scrubBodies(this.#folder);
     try {
       const entries = historySchema.parse(JSON.parse(await readFile(this.#file, 'utf8')));
       for (const entry of entries) await this.#look(entry);
@@ -104,16 +104,6 @@ export class History {
     } catch (error) {
       const { revision } = entry;
       this.#log.error('a snapshot of the history is lost', { revision, error: error as Error });
-    }
-  }
-
-  /** A body is kept by its name and size: one that a disk spoiled would stay. */
-  async #scrub(): Promise<void> {
-    const bodies = join(this.#folder, BODIES_FOLDER);
-    const names = await readdir(bodies).catch(() => []);
-    for (const name of names) {
-      const path = join(bodies, name);
-      if (bodyDigest(await readFile(path)) !== name) await rm(path);
     }
   }
 }

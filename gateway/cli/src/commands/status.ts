@@ -32,7 +32,7 @@ function heldText({ kind, who, since, until, waiting }: HeldStatus): string {
 }
 
 function showStatus(status: Status): void {
-  say(`${status.gateway}: ${status.ready ? 'ready' : 'NOT READY'}, ${status.reason}`);
+  sayWrapped('', `${status.gateway}: ${status.ready ? 'ready' : 'NOT READY'}, ${status.reason}`);
   say(
     `  generation ${status.generation ?? '-'}, revision ${status.revision.applied ?? '-'} of ${status.revision.wanted ?? '-'}`,
   );
@@ -42,11 +42,11 @@ function showStatus(status: Status): void {
   );
   for (const { accountId, region, refreshedAt, error } of status.scopes) {
     const asOf = refreshedAt === undefined ? 'never read' : `as of ${refreshedAt} (${age(refreshedAt)} ago)`;
-    say(`  AWS ${accountId} ${region}: ${asOf}${error === undefined ? '' : `, ${error}`}`);
+    sayWrapped('  ', `AWS ${accountId} ${region}: ${asOf}${error === undefined ? '' : `, ${error}`}`);
   }
   const dropped = Object.entries(status.dropped).map(([reason, count]) => `${reason} ${count}`);
-  say(`  packets dropped: ${dropped.join(', ')}`);
-  for (const warning of status.warnings) say(`  warning: ${warning}`);
+  sayWrapped('  ', `packets dropped: ${dropped.join(', ')}`);
+  for (const warning of status.warnings) sayWrapped('  ', `warning: ${warning}`);
 }
 
 /** Adds `sluice status`. */
