@@ -126,6 +126,8 @@ t.test('a trial ends by itself, by its canary, when asked, and when the gateway 
   await desk.apply(CLOSED, '--confirm', '60s');
   await stage.product!.stop('SIGKILL');
   t.notOk(desk.passes(), 'the kernel has the trial');
+  t.equal((await desk.run('boot')).code, 0);
+  t.ok(desk.passes(), 'without a client too, what was confirmed is enforced');
   stage.start();
   await stage.ready(({ functions }) => functions > 0);
   t.ok(desk.passes(), 'the next gateway has what was confirmed');
