@@ -1,6 +1,6 @@
 // Completion for bash and zsh, from what commander knows of the commands.
 const shown = (command) => command.options.filter(({ hidden }) => !hidden);
-const isFile = ({ flags }) => /<(?:file|path|folder|files)>/i.test(flags);
+const isFile = ({ flags }) => /<(?:file|path)[^>]*>/.test(flags);
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** A line for each command: its options, and what may follow one. */

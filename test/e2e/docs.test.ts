@@ -18,7 +18,8 @@ const STORY = [
   ...['install', 'first-policy', 'read-the-logs', 'default-deny-in-a-week', 'terraform', 'alerts', 'upgrade'],
   ...['security-model', 'disaster', 'aws'],
 ];
-const READ = ['configuration', 'metrics', 'runbooks'];
+/** The commands of changes.md are those of changes.test.ts. */
+const READ = ['changes', 'configuration', 'metrics', 'runbooks'];
 /** There is no AWS command line here, nor an account. */
 const CANNOT_RUN = /^aws /;
 const VERSION = '0.1.0';
