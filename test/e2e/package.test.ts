@@ -114,6 +114,7 @@ async function withoutGap(t: Test, machine: Machine, stage: Stage, arrived: () =
   await until('the connection is alive', () => stream.answersMs.length > 5);
   for (const [what, step] of Object.entries(steps)) {
     const begun = stream.answersMs.length;
+    const pid = property(machine, 'sluice-gateway', 'MainPID');
     step();
     await readyOn(machine, (text) => text.includes('2 functions'));
     await goesOn(arrived, what);
@@ -122,6 +123,8 @@ async function withoutGap(t: Test, machine: Machine, stage: Stage, arrived: () =
     const times = stream.answersMs.slice(begun - 1);
     const gaps = times.slice(1).map((time, index) => time - times[index]!);
     t.comment(`${what}: longest silence of a permitted connection ${Math.max(...gaps)} ms`);
+    const isSame = property(machine, 'sluice-gateway', 'MainPID') === pid;
+    t.equal(isSame, what === 'reloaded', `${what}: the process is ${isSame ? 'the same' : 'another'}`);
     t.notOk(stream.hasEnded, `${what}: the permitted connection lives`);
     t.equal(arrived().denied, 0, `${what}: nothing denied passed`);
   }
