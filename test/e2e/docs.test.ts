@@ -15,11 +15,10 @@ const root = fileURLToPath(new URL('../../..', import.meta.url));
 const DOCS = join(root, 'deploy/docs');
 /** In the order in which somebody goes through them. What no page of these shows is to be read, not done. */
 const STORY = [
-  ...['install', 'first-policy', 'read-the-logs', 'default-deny-in-a-week', 'terraform', 'alerts', 'upgrade'],
-  ...['security-model', 'disaster', 'aws'],
+  ...['install', 'first-policy', 'read-the-logs', 'default-deny-in-a-week', 'changes', 'terraform', 'alerts'],
+  ...['upgrade', 'security-model', 'disaster', 'aws'],
 ];
-/** The commands of changes.md are those of changes.test.ts. */
-const READ = ['changes', 'configuration', 'metrics', 'runbooks'];
+const READ = ['configuration', 'metrics', 'runbooks'];
 /** There is no AWS command line here, nor an account. */
 const CANNOT_RUN = /^aws /;
 const VERSION = '0.1.0';
