@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { flowRecordSchema } from '../flows/record.js';
-import { inventoryBodySchema } from '../snapshot/format.js';
+import { functionsBodySchema, inventoryBodySchema } from '../snapshot/format.js';
 import { historySchema } from '../snapshot/history.js';
 
 const count = z.int().nonnegative();
@@ -70,6 +70,7 @@ const groupsSchema = z.array(
 );
 
 const inventorySchema = inventoryBodySchema.extend({
+  functions: z.array(functionsBodySchema.shape.functions.element),
   advice: z
     .array(z.object({ by: z.string(), shared: z.array(z.string()), advice: z.string() }))
     .describe('What would tell functions apart'),
