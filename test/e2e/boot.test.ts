@@ -19,6 +19,8 @@ import {
 
 needPrivileges();
 
+t.setTimeout(600_000);
+
 const INTERFACES = ['lam0', 'lam1', 'wan0', 'dc0'];
 type First = NonNullable<Parameters<typeof setUpWorkers>[2]>;
 

@@ -18,6 +18,8 @@ import {
 
 needPrivileges();
 
+t.setTimeout(600_000);
+
 const CLOSED = POLICY.replace('action: PERMIT', 'action: DENY');
 const MOVED = POLICY.replaceAll('workers-to-ledger', 'moved');
 

@@ -11,6 +11,8 @@ import { ACCOUNT, CONFIG, POLICY, REGION } from '../support/workers.js';
 
 needPrivileges();
 
+t.setTimeout(600_000);
+
 /** Runs a command in a folder, where no gateway is. */
 function sluice(folder: string, ...args: string[]): Promise<Said> {
   return new Promise((resolve) => {

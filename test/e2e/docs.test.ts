@@ -10,6 +10,8 @@ import { awsState } from '../support/workers.js';
 
 needMachine(t);
 
+t.setTimeout(600_000);
+
 /** The documents are true: what they tell to write is written, what they tell to run is run, what they show is said. */
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 const DOCS = join(root, 'deploy/docs');

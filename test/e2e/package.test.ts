@@ -17,6 +17,8 @@ import {
 
 needMachine(t);
 
+t.setTimeout(600_000);
+
 const UNITS = ['sluice-boot', 'sluice-gateway', 'sluice-controller-client'] as const;
 type Unit = (typeof UNITS)[number];
 /** Of the score of `systemd-analyze security`, in tenths. */

@@ -27,6 +27,8 @@ import {
 
 needPrivileges();
 
+t.setTimeout(600_000);
+
 const arnOf = (name: string) => `arn:aws:lambda:${REGION}:${ACCOUNT}:function:${name}`;
 
 /** Questions, and whether packets pass. */

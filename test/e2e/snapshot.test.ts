@@ -19,6 +19,8 @@ import {
 
 needPrivileges();
 
+t.setTimeout(600_000);
+
 /** Of a stream with an answer every 20 ms, that has stopped. */
 const SILENCE_MS = 1_000;
 
