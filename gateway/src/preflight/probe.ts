@@ -46,10 +46,6 @@ export interface Needs {
   readonly snat?: 'masquerade' | 'address';
 }
 
-/** `enum nf_inet_hooks`. */
-const HOOK_PREROUTING = 0;
-const HOOK_FORWARD = 2;
-const HOOK_POSTROUTING = 4;
 const NFGENMSG_BYTES = 4;
 /** `NFTA_SET_COUNT`, and `IPCTNL_MSG_CT_GET_STATS` with its subsystem. */
 const NFTA_SET_COUNT = 20;
@@ -77,9 +73,9 @@ const map =
   ({ netfilter }: Sockets) =>
     new s.Scratch().set(set).element(set).chain('chain').rule('chain', rule).commit(netfilter);
 
-const PREROUTING: s.ScratchBase = { type: 'filter', hook: HOOK_PREROUTING };
-const FORWARD: s.ScratchBase = { type: 'filter', hook: HOOK_FORWARD };
-const POSTROUTING: s.ScratchBase = { type: 'nat', hook: HOOK_POSTROUTING };
+const PREROUTING: s.ScratchBase = { type: 'filter', hook: 'prerouting' };
+const FORWARD: s.ScratchBase = { type: 'filter', hook: 'forward' };
+const POSTROUTING: s.ScratchBase = { type: 'nat', hook: 'postrouting' };
 
 async function probeRateSet({ netfilter }: Sockets): Promise<void> {
   const rate = { kind: 'matchOverRate', field: 'ctOriginalSource4', set: RATES.name } as const;

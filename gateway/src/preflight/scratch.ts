@@ -2,9 +2,10 @@ import { AF_UNSPEC, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST } from '../conntrack/
 import type { NetlinkConnection } from '../netlink/connection.js';
 import type { Message } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { NFPROTO_INET, NFT_MSG } from '../nft/batch.js';
+import { HOOK_NUMBER, NFPROTO_INET, NFT_MSG, TABLE_DORMANT } from '../nft/batch.js';
 import { encodeRule } from '../nft/encode.js';
 import { encodeValueData, encodeVerdictData } from '../nft/expressions.js';
+import type { BaseChain } from '../nft/program.js';
 import { KEY_TYPES, NFT_SET_ELEM_INTERVAL_END, NFT_SET_INTERVAL, VERDICT_TYPE } from '../nft/set.js';
 import type { Rule } from '../nft/statement.js';
 
@@ -17,14 +18,7 @@ const BATCH_END = 0x11;
 const NFNL_SUBSYS_NFTABLES = 10;
 const NLM_F_ECHO = 0x8;
 
-/** `enum nft_table_flags`: with DORMANT its base chains are hooked nowhere and never see a packet. */
-const TABLE_F_DORMANT = 0x1;
-
-export interface ScratchBase {
-  readonly type: 'filter' | 'nat';
-  /** `enum nf_inet_hooks`. */
-  readonly hook: number;
-}
+export type ScratchBase = Pick<BaseChain, 'type' | 'hook'>;
 
 /** A set of IPv4 addresses, or a map of them. */
 export interface ScratchSet {
@@ -53,7 +47,7 @@ export class Scratch {
   constructor(tableFlags = 0) {
     this.#batch(BATCH_BEGIN, 0);
     this.message('add table', NFT_MSG.newTable, NLM_F_CREATE, (writer) =>
-      writer.attributeU32be(2, TABLE_F_DORMANT | tableFlags),
+      writer.attributeU32be(2, TABLE_DORMANT | tableFlags),
     );
   }
 
@@ -80,7 +74,7 @@ export class Scratch {
     return this.message(`add chain "${name}"`, NFT_MSG.newChain, NLM_F_CREATE, (writer) => {
       writer.attributeString(3, name);
       if (base === undefined) return;
-      writer.nest(4, () => writer.attributeU32be(1, base.hook).attributeU32be(2, 0));
+      writer.nest(4, () => writer.attributeU32be(1, HOOK_NUMBER[base.hook]).attributeU32be(2, 0));
       writer.attributeU32be(5, 1).attributeString(7, base.type);
     });
   }
