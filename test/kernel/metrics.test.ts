@@ -2,7 +2,6 @@ import '../support/own-namespace.js';
 import { conntrackStats } from 'sluice-gateway/conntrack/stats.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { Applier } from 'sluice-gateway/nft/apply.js';
-import { hasDefaultDrop } from 'sluice-gateway/nft/default-drop.js';
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import { closedPolicy, programOf } from 'sluice-gateway/policy/compile.js';
 import t from 'tap';
@@ -14,7 +13,7 @@ const connection = new NetlinkConnection(NETLINK_NETFILTER);
 t.teardown(() => connection.close());
 
 t.test('the default drop is seen to be there, and to be gone in any way', async (t) => {
-  const isThere = () => hasDefaultDrop(connection, ['forward', 'gate']);
+  const isThere = () => new NftKernel(connection).hasDefaultDrop(['forward', 'gate']);
   t.equal(await isThere(), false, 'no table');
   const applier = new Applier(new NftKernel(connection));
   await applier.takeOver();

@@ -4,7 +4,6 @@ import { conntrackStats } from '../conntrack/stats.js';
 import type { FlowSink } from '../flows/queue.js';
 import type { Crowd } from '../live/crowd.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
-import { hasDefaultDrop } from '../nft/default-drop.js';
 import { type CounterValue, NftKernel } from '../nft/kernel.js';
 import { UNLIMITED_COUNTER } from '../policy/fairness.js';
 import { DROP_REASONS, dropCounter } from '../policy/fixed-chains.js';
@@ -90,7 +89,7 @@ export function exportSources(metrics: Metrics, sources: MetricsSources): void {
   metrics.unlimited(async () => [(await counters()).get(UNLIMITED_COUNTER)?.packets ?? 0n]);
   metrics.isCurrent(() => [Number(reconciler.isCurrent)]);
   metrics.generation(() => [reconciler.applied?.generation ?? 0]);
-  metrics.defaultDrop(async () => [Number(await hasDefaultDrop(connection, FORWARD_CHAINS))]);
+  metrics.defaultDrop(async () => [Number(await kernel.hasDefaultDrop(FORWARD_CHAINS))]);
   metrics.setSizes(() => setSizes(reconciler));
   metrics.inventoryAge(() =>
     scopes().flatMap(({ accountId: account, region, refreshedAt }) =>

@@ -64,55 +64,6 @@ interface Withered {
   readonly elements: Map<bigint, { readonly element: MapElement<ElementData>; readonly sinceMs: number }>;
 }
 
-/** Cuts the loading of new content into transactions. Nothing in force refers to it before the switch. */
-function* loadBatches(
-  program: Program,
-  present: TableContent,
-  grown: ReadonlyMap<string, Grown>,
-  withered: ReadonlyMap<string, Withered>,
-  emptied: ReadonlySet<string>,
-  tableFlags: number | undefined,
-): Generator<Batch> {
-  const chains = program.chains.filter(({ name }) => !present.chains.has(name) || emptied.has(name));
-  // A set that is there may lack its key: whoever loaded it was killed, or an edit took the key out.
-  const maps = program.maps.filter((map) => !present.maps.has(map.name) || map.data === 'none');
-  let batch = new Batch().addTable(tableFlags);
-  const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
-  for (const name of program.counters) if (!present.counters.has(name)) batch.addCounter(name);
-  for (const limit of program.limits) if (!present.limits.has(limit.name)) batch.addLimit(limit);
-  for (const chain of program.fixed) if (chain.base === undefined) batch.addChain(chain);
-  for (const chain of chains) batch.addChain(chain);
-  for (const map of maps) batch.addMap(map);
-  for (const set of program.liveSets) if (!present.maps.has(set.name)) batch.addLiveSet(set);
-  for (const chain of chains) {
-    if (emptied.has(chain.name)) batch.flushChain(chain.name);
-    batch.addRules(chain);
-  }
-  for (const map of program.maps) {
-    if (!grows(map) || !present.maps.has(map.name)) continue;
-    const known = grown.get(map.name);
-    if (known === undefined) {
-      throw new Error(`map "${map.name}" is there with elements unknown, a map of another name was expected`);
-    }
-    // What left force may have been deleted by a collection whose answer was lost.
-    const leaving = withered.get(map.name)?.elements;
-    const added = (map.elements as readonly MapElement<ElementData>[]).filter(
-      ({ first }) => !known.has(first) || leaving?.has(first),
-    );
-    batch.addSomeElements(map, added);
-  }
-  for (const map of maps) {
-    for (let next = 0; next < map.elements.length; ) {
-      next = batch.addElements(map, next);
-      if (full()) {
-        yield batch;
-        batch = new Batch();
-      }
-    }
-  }
-  if (!batch.isEmpty) yield batch;
-}
-
 /** Rewrites the fixed chains in one transaction: every packet meets the old rules or the new, whole. */
 function switchBatch(program: Program, present: TableContent): Batch {
   const batch = new Batch();
@@ -132,7 +83,7 @@ function switchBatch(program: Program, present: TableContent): Batch {
 export class Applier {
   readonly #kernel: NftKernel;
   readonly #owns: () => boolean;
-  /** What the table gets when it is made, or left behind by a process that owned it. */
+  /** What the table has, or gets when it is made, left behind by a process that owned it, or was put to sleep. */
   #tableFlags: number | undefined;
   /** What the table holds, as far as is known. */
   #present: TableContent = EMPTY_TABLE;
@@ -162,10 +113,10 @@ export class Applier {
     this.#emptied.clear();
     const flags = await this.#kernel.tableFlags();
     const isFree = flags === undefined || (flags & (TABLE_OWNER | TABLE_PERSIST)) === TABLE_PERSIST;
-    this.#tableFlags = isFree && this.#owns() ? TABLE_OWNER | TABLE_PERSIST : undefined;
-    const isAsleep = flags !== undefined && (flags & TABLE_DORMANT) !== 0;
-    if (isAsleep || (flags !== undefined && this.#tableFlags !== undefined))
-      await this.#kernel.commit(new Batch().addTable(this.#tableFlags ?? flags & ~TABLE_DORMANT));
+    const asIs = flags === undefined ? undefined : flags & ~TABLE_DORMANT;
+    this.#tableFlags = isFree && this.#owns() ? TABLE_OWNER | TABLE_PERSIST : asIs;
+    if (flags !== undefined && flags !== this.#tableFlags)
+      await this.#kernel.commit(new Batch().addTable(this.#tableFlags));
     this.#present = await this.#kernel.list();
     return generationOf(this.#present);
   }
@@ -182,15 +133,7 @@ export class Applier {
         .map((map) => [map.name, new Map(map.elements.map((element) => [element.first, element]))]),
     );
     await this.#stage('load', async () => {
-      const batches = loadBatches(
-        program,
-        this.#present,
-        this.#grown,
-        this.#withered,
-        this.#emptied,
-        this.#tableFlags,
-      );
-      for (const batch of batches) await this.#kernel.commit(batch);
+      for (const batch of this.#loadBatches(program)) await this.#kernel.commit(batch);
     });
     await this.#stage('switch', () => this.#kernel.commit(switchBatch(program, this.#present)));
     this.#inForce = wanted;
@@ -204,6 +147,52 @@ export class Applier {
     };
     this.#retire(wanted);
     this.#wither(program, grown);
+  }
+
+  /** Cuts the loading of new content into transactions. Nothing in force refers to it before the switch. */
+  *#loadBatches(program: Program): Generator<Batch> {
+    const chains = program.chains.filter(
+      ({ name }) => !this.#present.chains.has(name) || this.#emptied.has(name),
+    );
+    // A set that is there may lack its key: whoever loaded it was killed, or an edit took the key out.
+    const maps = program.maps.filter((map) => !this.#present.maps.has(map.name) || map.data === 'none');
+    let batch = new Batch().addTable(this.#tableFlags);
+    const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
+    for (const name of program.counters) if (!this.#present.counters.has(name)) batch.addCounter(name);
+    for (const limit of program.limits) if (!this.#present.limits.has(limit.name)) batch.addLimit(limit);
+    for (const chain of program.fixed) if (chain.base === undefined) batch.addChain(chain);
+    for (const chain of chains) batch.addChain(chain);
+    for (const map of maps) batch.addMap(map);
+    for (const set of program.liveSets) if (!this.#present.maps.has(set.name)) batch.addLiveSet(set);
+    for (const chain of chains) {
+      if (this.#emptied.has(chain.name)) batch.flushChain(chain.name);
+      batch.addRules(chain);
+    }
+    for (const map of program.maps) {
+      if (!grows(map) || !this.#present.maps.has(map.name)) continue;
+      const known = this.#grown.get(map.name);
+      if (known === undefined) {
+        throw new Error(
+          `map "${map.name}" is there with elements unknown, a map of another name was expected`,
+        );
+      }
+      // What left force may have been deleted by a collection whose answer was lost.
+      const leaving = this.#withered.get(map.name)?.elements;
+      const added = (map.elements as readonly MapElement<ElementData>[]).filter(
+        ({ first }) => !known.has(first) || leaving?.has(first),
+      );
+      batch.addSomeElements(map, added);
+    }
+    for (const map of maps) {
+      for (let next = 0; next < map.elements.length; ) {
+        next = batch.addElements(map, next);
+        if (full()) {
+          yield batch;
+          batch = new Batch();
+        }
+      }
+    }
+    if (!batch.isEmpty) yield batch;
   }
 
   /**

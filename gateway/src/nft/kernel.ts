@@ -4,7 +4,7 @@ import type { NetlinkConnection } from '../netlink/connection.js';
 import { isNotFound } from '../netlink/error.js';
 import { Attributes, type Message } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
-import { Batch, NFPROTO_INET, NFT_MSG } from './batch.js';
+import { Batch, HOOK_NUMBER, NFPROTO_INET, NFT_MSG, TABLE_DORMANT } from './batch.js';
 import { type KeySet, TABLE } from './program.js';
 import { OBJECT_COUNTER, OBJECT_LIMIT } from './set.js';
 
@@ -44,6 +44,10 @@ const NFTA_COUNTER_BYTES = 1;
 const NFTA_COUNTER_PACKETS = 2;
 const NFTA_TABLE_FLAGS = 2;
 const NFTA_GEN_ID = 1;
+const NFTA_CHAIN_HOOK = 4;
+const NFTA_CHAIN_POLICY = 5;
+const NFTA_HOOK_HOOKNUM = 1;
+const NF_DROP = 0;
 /** The name attribute of a chain and of a set. */
 const NFTA_CHAIN_NAME = 3;
 const NFTA_SET_NAME = 2;
@@ -113,38 +117,58 @@ export class NftKernel {
 
   /** Bits `TABLE_OWNER`, `TABLE_PERSIST` and `TABLE_DORMANT` of our table; undefined where there is none. */
   async tableFlags(): Promise<number | undefined> {
-    const sequence = ++this.#sequence;
-    const writer = new MessageWriter()
-      .beginMessage({ type: NFT_MSG.getTable, flags: NLM_F_REQUEST | NLM_F_ACK, sequence })
-      .netfilterHeader(NFPROTO_INET)
-      .attributeString(1, TABLE)
-      .endMessage();
-    try {
-      const [table] = await this.#connection.request({
-        bytes: writer.bytes(),
-        lastSequence: sequence,
-        operation: () => 'get table',
-      });
-      return new Attributes(table!.payload, NFGENMSG_BYTES).u32be(NFTA_TABLE_FLAGS) ?? 0;
-    } catch (error) {
-      if (isNotFound(error)) return undefined;
-      throw error;
+    const table = await this.#get('get table', NFT_MSG.getTable);
+    return table === undefined ? undefined : (table.u32be(NFTA_TABLE_FLAGS) ?? 0);
+  }
+
+  /**
+   * Whether these chains, each at the forward hook with policy drop, are in the kernel and see packets. Cost: one
+   * request for the table and for each chain, however much they hold.
+   */
+  async hasDefaultDrop(chains: readonly string[]): Promise<boolean> {
+    const flags = await this.tableFlags();
+    if (flags === undefined || (flags & TABLE_DORMANT) !== 0) return false;
+    for (const name of chains) {
+      const chain = await this.#get('get base chain', NFT_MSG.getChain, (writer) =>
+        writer.attributeString(NFTA_CHAIN_NAME, name),
+      );
+      const hook = chain?.nested(NFTA_CHAIN_HOOK)?.u32be(NFTA_HOOK_HOOKNUM);
+      if (hook !== HOOK_NUMBER.forward || chain?.u32be(NFTA_CHAIN_POLICY) !== NF_DROP) return false;
     }
+    return true;
   }
 
   /** The id of the whole ruleset of this network namespace: another after each transaction, whoever made it. */
   async rulesetId(): Promise<number> {
-    const sequence = ++this.#sequence;
-    const writer = new MessageWriter()
-      .beginMessage({ type: NFT_MSG.getGen, flags: NLM_F_REQUEST | NLM_F_ACK, sequence })
-      .netfilterHeader(0)
-      .endMessage();
-    const [answer] = await this.#connection.request({
-      bytes: writer.bytes(),
-      lastSequence: sequence,
-      operation: () => 'get ruleset id',
+    return (await this.#get('get ruleset id', NFT_MSG.getGen))!.u32be(NFTA_GEN_ID)!;
+  }
+
+  /** Our table, or the object in it that more attributes name; undefined where there is none. */
+  #get(
+    operation: string,
+    type: number,
+    name: (writer: MessageWriter) => unknown = () => {},
+  ): Promise<Attributes | undefined> {
+    return again(async () => {
+      const sequence = ++this.#sequence;
+      const writer = new MessageWriter()
+        .beginMessage({ type, flags: NLM_F_REQUEST | NLM_F_ACK, sequence })
+        .netfilterHeader(NFPROTO_INET)
+        .attributeString(1, TABLE);
+      name(writer);
+      const bytes = writer.endMessage().bytes();
+      try {
+        const [message] = await this.#connection.request({
+          bytes,
+          lastSequence: sequence,
+          operation: () => operation,
+        });
+        return new Attributes(message!.payload, NFGENMSG_BYTES);
+      } catch (error) {
+        if (isNotFound(error)) return undefined;
+        throw error;
+      }
     });
-    return new Attributes(answer!.payload, NFGENMSG_BYTES).u32be(NFTA_GEN_ID)!;
   }
 
   /** Names of what our table holds; empty where there is no table. */
