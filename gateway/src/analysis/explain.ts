@@ -2,7 +2,7 @@ import type { Matcher } from '../matcher/matcher.js';
 import { type Address, printAddress } from '../net/address.js';
 import type { Connection } from '../policy/evaluate.js';
 import { matchesService } from '../policy/evaluate.js';
-import { DEFAULT_RULE_NAME, type Policy, type PolicyRule, SYSTEM_GROUPS } from '../policy/model.js';
+import { DEFAULT_RULE_NAME, isSystemGroup, type Policy, type PolicyRule } from '../policy/model.js';
 import type { Origin } from '../snapshot/provenance.js';
 import type { ExplainedRule, ExplainedSide, Explanation, Membership, PassedRule } from './output.js';
 
@@ -76,7 +76,7 @@ async function membershipsOf(
   address: Address,
   originsOf: OriginsOf,
 ): Promise<Membership[]> {
-  const groups = side.groups.filter((name) => !(SYSTEM_GROUPS as readonly string[]).includes(name));
+  const groups = side.groups.filter((name) => !isSystemGroup(name));
   const memberships = groups.map(
     async (group): Promise<Membership[]> =>
       (await originsOf(group, address)).map(({ group: through, ...origin }) => ({

@@ -3,7 +3,7 @@ import { type Address, readAddress } from '../net/address.js';
 import { BITS } from '../net/family.js';
 import { type Prefix, prefixContains, prefixOf, sortPrefixes } from '../net/prefix.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOLS_ICMP } from '../policy/in-force.js';
-import { type PolicyRule, type PortRange, type Protocol, SYSTEM_GROUPS } from '../policy/model.js';
+import { isSystemGroup, type PolicyRule, type PortRange, type Protocol } from '../policy/model.js';
 import { SNAPSHOT_LIMITS } from '../snapshot/format.js';
 import type { LearnAnswer } from './output.js';
 import type { RecordedFlow, SkipReason } from './recorded.js';
@@ -197,7 +197,7 @@ export class Learner {
     const { group, matcher, sizes } = this.#input;
     return matcher
       .groupsOf(address)
-      .filter((name) => name !== group && !isSystem(name))
+      .filter((name) => name !== group && !isSystemGroup(name))
       .toSorted((a, b) => (sizes.get(a) ?? 0) - (sizes.get(b) ?? 0))[0];
   }
 
@@ -250,8 +250,6 @@ export class Learner {
 const POOLS_MAX = 100;
 /** Of the names that names are made of. */
 const NAME_LENGTH_MAX = 100;
-
-const isSystem = (name: string) => (SYSTEM_GROUPS as readonly string[]).includes(name);
 
 function signature(services: Services, withPorts: boolean): string {
   const texts = [...services].map(([protocol, ports]) =>

@@ -4,7 +4,7 @@ import { type Prefix, prefixContains, prefixInterval } from '../net/prefix.js';
 import type { Connection } from '../policy/evaluate.js';
 import { matchesService } from '../policy/evaluate.js';
 import { type PolicyInForce, PROTOCOL_TCP, PROTOCOL_UDP, type RuleInForce } from '../policy/in-force.js';
-import { SYSTEM_GROUPS } from '../policy/model.js';
+import { DEFAULT_RULE_NAME, isSystemGroup } from '../policy/model.js';
 import type { SnapshotGroup } from '../snapshot/read.js';
 import { type Coverage, coverageOf, type RuleCoverage } from './coverage.js';
 import type { Finding } from './output.js';
@@ -35,9 +35,7 @@ const NTP_PORT = 123;
 
 const quoted = (name: string) => JSON.stringify(name);
 const ruleName = ({ name }: { readonly name: string }) =>
-  name === 'default' ? 'the default action' : `rule ${quoted(name)}`;
-const isSystem = (name: string) => (SYSTEM_GROUPS as readonly string[]).includes(name);
-
+  name === DEFAULT_RULE_NAME ? 'the default action' : `rule ${quoted(name)}`;
 const proofOf = ({ src, dst, protocol, dstPort }: Connection): NonNullable<Finding['proof']> => ({
   ...{ src: printAddress(src), dst: printAddress(dst), protocol, port: dstPort },
 });
@@ -166,7 +164,7 @@ class Linter {
         const [first, second] = [before.rule[side], after.rule[side]];
         if (first.some((name) => second.includes(name))) continue;
         const holding = (names: readonly string[]) =>
-          names.find((name) => !isSystem(name) && holds(this.#groups.get(name)!, connection[side]));
+          names.find((name) => !isSystemGroup(name) && holds(this.#groups.get(name)!, connection[side]));
         const [one, other] = [holding(first), holding(second)];
         if (one === undefined || other === undefined) continue;
         const message = `groups ${quoted(one)} and ${quoted(other)} overlap: there ${ruleName(before)} says ${before.action}, before ${ruleName(after)} says ${after.action}`;
@@ -238,7 +236,7 @@ class Linter {
       { group: string; rule: RuleInForce; ends: Pick<Connection, 'src' | 'dst'> }
     >();
     for (const rule of permits) {
-      for (const group of rule.rule.src.filter((name) => !isSystem(name) && !found.has(name))) {
+      for (const group of rule.rule.src.filter((name) => !isSystemGroup(name) && !found.has(name))) {
         const ends = this.#endsOf(group, rule.rule.dst);
         const isServed = (src: Address) =>
           serving.some(({ rule }) => rule.src.some((name) => holds(this.#groups.get(name)!, src)));

@@ -2,7 +2,7 @@ import { Judge } from '../live/judge.js';
 import type { Matcher } from '../matcher/matcher.js';
 import { type Address, readAddress } from '../net/address.js';
 import type { NumberedRule, PolicyInForce } from '../policy/in-force.js';
-import { SYSTEM_GROUPS } from '../policy/model.js';
+import { isSystemGroup, SYSTEM_GROUPS } from '../policy/model.js';
 import type { Change, SimulateAnswer } from './output.js';
 import { type RecordedFlow, SKIP_REASONS, type SkipReason } from './recorded.js';
 
@@ -53,11 +53,9 @@ export class Addresses {
   }
 }
 
-const isSystem = (name: string) => (SYSTEM_GROUPS as readonly string[]).includes(name);
-
 /** The groups by which an address is told: those that policy defines, or where it is in none, the narrowest other. */
 export function tellingGroups(groups: readonly string[]): readonly string[] {
-  const own = groups.filter((name) => !isSystem(name));
+  const own = groups.filter((name) => !isSystemGroup(name));
   return own.length > 0 ? own : groups.filter((name) => name === SYSTEM_GROUPS[1] || groups.length === 1);
 }
 
@@ -163,7 +161,7 @@ export class Simulation {
     const address = this.#addresses.of(src)!;
     const owners = this.#matcher.functionsOf(address).map(({ arn }) => arn);
     if (owners.length > 0) return owners.join(', ');
-    const groups = address.groups.filter((name) => !isSystem(name));
+    const groups = address.groups.filter((name) => !isSystemGroup(name));
     return groups.length > 0 ? groups.join(', ') : src;
   }
 
@@ -186,7 +184,9 @@ export class Simulation {
 
 /** Whether an address may connect as far as policy knows: a function has it, or a group that rules name as a source. */
 export function sourceTest(policy: PolicyInForce, matcher: Attribution): (ip: string) => boolean {
-  const sources = new Set(policy.rules.flatMap(({ rule }) => rule.src).filter((name) => !isSystem(name)));
+  const sources = new Set(
+    policy.rules.flatMap(({ rule }) => rule.src).filter((name) => !isSystemGroup(name)),
+  );
   const addresses = new Addresses(matcher);
   return (ip) => {
     const address = addresses.of(ip);

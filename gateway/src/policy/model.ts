@@ -48,3 +48,4 @@ export const DEFAULT_RULE_NAME = 'default';
 
 /** Groups that every policy can name without defining them. */
 export const SYSTEM_GROUPS = ['Anywhere', 'Public Internet'] as const;
+export const isSystemGroup = (name: string) => (SYSTEM_GROUPS as readonly string[]).includes(name);
