@@ -9,19 +9,16 @@ const LINES_MAX = 1_000;
 /** Connections that a change ends are counted for so long, or until the next change. */
 const COUNT_MS = 5_000;
 
-export const AUDIT_EVENTS = [
-  ...([
-    'start',
-    'snapshot',
-    'trial',
-    'apply',
-    'confirm',
-    'revert',
-    'rollback',
-    'release',
-    'revoked',
-  ] as const),
-] as const;
+type What =
+  | 'start'
+  | 'snapshot'
+  | 'trial'
+  | 'apply'
+  | 'confirm'
+  | 'revert'
+  | 'rollback'
+  | 'release'
+  | 'revoked';
 
 interface Pair {
   readonly before: number | undefined;
@@ -30,7 +27,7 @@ interface Pair {
 
 /** One line of the audit log. */
 export interface AuditEvent extends Partial<ReturnType<typeof bounded>> {
-  readonly event: (typeof AUDIT_EVENTS)[number];
+  readonly event: What;
   readonly who: string;
   /** Why a trial ended without being confirmed. */
   readonly why?: string;

@@ -1,5 +1,5 @@
 import { Histogram } from 'prom-client';
-import { counter, type Families, gauge, pulled } from './family.js';
+import { counter, type Families, gauge, pulled, pulledNumber } from './family.js';
 
 /** From one element changed to a million intervals loaded. */
 const BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60];
@@ -16,20 +16,19 @@ export interface SetSize {
 }
 
 function pulledApplyMetrics(families: Families) {
-  const value = { labels: [], kind: 'gauge', merge: 'sum' } as const;
-  const of = (count: number) => ({ labels: {}, value: count });
-  const help =
-    'Whether the newest snapshot is in the kernel and nobody else is known to have changed it, 1 or 0';
   return {
     /** Asked at scrape. */
-    isCurrent: pulled(families, { ...value, of, name: 'sluice_enforcement_current', help }),
+    isCurrent: pulledNumber(families, {
+      name: 'sluice_enforcement_current',
+      help: 'Whether the newest snapshot is in the kernel and nobody else is known to have changed it, 1 or 0',
+    }),
     /** Asked at scrape: of the kernel. */
-    defaultDrop: pulled(families, {
-      ...{ ...value, of, name: 'sluice_default_drop_present' },
+    defaultDrop: pulledNumber(families, {
+      name: 'sluice_default_drop_present',
       help: 'Whether the kernel has our two chains that drop what no rule permits, 1 or 0',
     }),
-    generation: pulled(families, {
-      ...{ ...value, of, name: 'sluice_generation' },
+    generation: pulledNumber(families, {
+      name: 'sluice_generation',
       help: 'Number under which connections are judged now; it changes where a change may end live ones',
     }),
     /** Asked at scrape: of the program in force. */

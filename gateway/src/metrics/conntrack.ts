@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Families, pulled } from './family.js';
+import { type Families, pulled, pulledNumber } from './family.js';
 
 /** Where the kernel tells its own numbers; of the network namespace of the process. */
 export const PROC_NETFILTER = '/proc/sys/net/netfilter';
@@ -19,14 +19,12 @@ async function readNumber(path: string): Promise<readonly number[]> {
 }
 
 export function conntrackMetrics(families: Families, folder: string) {
-  const value = { labels: [], kind: 'gauge', merge: 'sum' } as const;
-  const of = (count: number) => ({ labels: {}, value: count });
-  const entries = pulled(families, {
-    ...{ ...value, of, name: 'sluice_conntrack_entries' },
+  const entries = pulledNumber(families, {
+    name: 'sluice_conntrack_entries',
     help: 'Connections in the kernel table',
   });
-  const limit = pulled(families, {
-    ...{ ...value, of, name: 'sluice_conntrack_limit' },
+  const limit = pulledNumber(families, {
+    name: 'sluice_conntrack_limit',
     help: 'Connections that the kernel table can hold; beyond it new connections are dropped',
   });
   entries(() => readNumber(join(folder, 'nf_conntrack_count')));

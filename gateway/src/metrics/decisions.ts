@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ByGroup } from './by-group.js';
-import { type Families, pulled, type Source, shared } from './family.js';
+import { type Families, pulled, pulledNumber, type Source, shared } from './family.js';
 import { type RuleCount, RuleSeries } from './rule-series.js';
 
 /** Connections that a rule decided. */
@@ -16,8 +16,9 @@ export interface DroppedCount {
   readonly count: number | bigint;
 }
 
+type Detail = Pick<DecisionCount, 'action' | 'reason' | 'enforced'> & { count: number };
 /** Counts by what stands in the labels beside the group. */
-type Details = Map<string, Pick<DecisionCount, 'action' | 'reason' | 'enforced'> & { count: number }>;
+type Details = Map<string, Detail>;
 
 function countByGroup(
   groups: ByGroup<Details>,
@@ -55,9 +56,9 @@ function decidedMetrics(families: Families, rulesMax: number) {
     labels: ['group', 'action', 'reason', 'enforced'],
     kind: 'counter',
     merge: 'sum',
-    of: ({ groups, action, reason, enforced, count }: Omit<DecisionCount, 'rule'>) => ({
-      labels: { group: groups[0]!, action, reason, enforced: String(enforced) },
-      value: Number(count),
+    of: ({ group, action, reason, enforced, count }: Detail & { readonly group: string }) => ({
+      labels: { group, action, reason, enforced: String(enforced) },
+      value: count,
     }),
   });
   return (source: Source<DecisionCount>): void => {
@@ -76,9 +77,7 @@ function decidedMetrics(families: Families, rulesMax: number) {
       await read();
       return groups
         .entries()
-        .flatMap(([group, details]) =>
-          [...details.values()].map((detail) => ({ groups: [group], ...detail })),
-        );
+        .flatMap(([group, details]) => [...details.values()].map((detail) => ({ group, ...detail })));
     });
   };
 }
@@ -97,22 +96,15 @@ export function decisionMetrics(families: Families, rulesMax: number) {
       of: ({ reason, count }: DroppedCount) => ({ labels: { reason }, value: Number(count) }),
     }),
     /** Asked at scrape. */
-    sourcesHeldBack: pulled(families, {
+    sourcesHeldBack: pulledNumber(families, {
       name: 'sluice_sources_held_back',
       help: 'Source addresses that may open no connections until some of theirs end',
-      labels: [],
-      kind: 'gauge',
-      merge: 'sum',
-      of: (count: number) => ({ labels: {}, value: count }),
     }),
     /** Asked at scrape: the kernel's counter. */
-    unlimited: pulled(families, {
+    unlimited: pulledNumber(families, {
       name: 'sluice_unlimited_connections_total',
       help: 'New connections that passed without a look at their rate, since too many sources are active',
-      labels: [],
       kind: 'counter',
-      merge: 'sum',
-      of: (count: number | bigint) => ({ labels: {}, value: Number(count) }),
     }),
   };
 }

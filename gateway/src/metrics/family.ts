@@ -150,3 +150,13 @@ export function pulled<Label extends string, Row>(
     ask = source;
   };
 }
+
+/** The same of a family that is one number, without labels: a gauge unless it says otherwise. */
+export const pulledNumber = (
+  families: Families,
+  description: Omit<Description<never>, 'labels'> & { readonly kind?: 'counter' },
+) =>
+  pulled(families, {
+    ...{ kind: 'gauge', ...description, labels: [], merge: 'sum' },
+    of: (value: number | bigint) => ({ labels: {}, value: Number(value) }),
+  });
