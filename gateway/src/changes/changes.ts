@@ -93,8 +93,12 @@ export class Changes {
   /** The controller client has a newer snapshot. */
   offered(snapshot: Snapshot): void {
     this.#newest = snapshot;
-    if (this.#held === undefined) this.#options.want(snapshot);
-    else this.#follow();
+    if (this.#held !== undefined) this.#follow();
+    else {
+      // Whoever waits for the newest of before would wait for ever: it may be passed over.
+      if (this.#awaited !== undefined) this.#awaited.snapshot = snapshot;
+      this.#options.want(snapshot);
+    }
   }
 
   /** A program is in force. */
