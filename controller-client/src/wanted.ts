@@ -7,12 +7,8 @@ import { z } from 'zod';
 import type { FeedStatus } from './feeds/keeper.js';
 import { type IdentifiedBefore, identifyFunctions } from './groups/identity.js';
 import { ENI_MAX_AGE_SECONDS } from './groups/interfaces.js';
-import {
-  checkReferences,
-  type ResolvedBefore,
-  type ResolveOptions,
-  resolveGroups,
-} from './groups/resolve.js';
+import { checkReferences, deniedOnly } from './groups/references.js';
+import { type ResolvedBefore, type ResolveOptions, resolveGroups } from './groups/resolve.js';
 import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
 import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
@@ -143,6 +139,7 @@ export function resolveWanted(
   const { before } = options;
   const resolution = resolveGroups(loaded.groups, inventory, {
     ...options,
+    outlasting: deniedOnly(loaded),
     before: before && { ...before, specs: before.loaded.groups },
   });
   const { groups, problems } = resolution;

@@ -16,7 +16,8 @@ import {
 import type { Expression, GroupSpec } from '../sources/model.js';
 import { matchesGlob } from './glob.js';
 import { identifyFunctions } from './identity.js';
-import { checkReferences, resolveGroups } from './resolve.js';
+import { checkReferences } from './references.js';
+import { resolveGroups } from './resolve.js';
 import { SYSTEM_PREFIXES } from './system.js';
 
 const seed = Number(process.env.TEST_SEED ?? Date.now() % 2 ** 31);

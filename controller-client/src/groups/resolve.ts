@@ -7,7 +7,6 @@ import {
   type Expression,
   feedKey,
   type GroupSpec,
-  type LoadedPolicy,
   type PrefixListSelector,
   type ResourceExpression,
 } from '../sources/model.js';
@@ -55,6 +54,8 @@ export interface ResolveOptions extends Partial<AgeLimit> {
   readonly feeds?: ReadonlyMap<string, KnownFeed>;
   /** Refuses groups whose functions share addresses with functions outside of them. */
   readonly strictIdentity?: boolean;
+  /** Groups whose interface addresses stay, however old, while AWS does not answer: see `deniedOnly`. */
+  readonly outlasting?: ReadonlySet<string>;
   /** Groups that were resolved with the same options: those that no changed function can touch stay. */
   readonly before?: ResolvedBefore | undefined;
 }
@@ -82,6 +83,7 @@ class Resolver {
   readonly #subnets: ReadonlyMap<string, Subnet>;
   readonly #allLearnt: boolean;
   #lazyUse: InterfaceUse | undefined;
+  #lazyUseOfAnyAge: InterfaceUse | undefined;
   readonly #limit: AgeLimit;
   readonly #blocks = new Map<string, readonly Prefix[]>();
 
@@ -100,6 +102,14 @@ class Resolver {
   get #use(): InterfaceUse {
     this.#lazyUse ??= new InterfaceUse(this.#inventory, this.#limit);
     return this.#lazyUse;
+  }
+
+  get #useOfAnyAge(): InterfaceUse {
+    this.#lazyUseOfAnyAge ??= new InterfaceUse(this.#inventory, {
+      ...this.#limit,
+      eniMaxAgeSeconds: Number.POSITIVE_INFINITY,
+    });
+    return this.#lazyUseOfAnyAge;
   }
 
   /** A group by its name, a system group or one of the policy's; each is resolved once. */
@@ -231,7 +241,7 @@ class Resolver {
       tell(`function ${quote(fn.name)} is in no VPC: its traffic does not pass the gateway`);
       return { members: [] };
     }
-    if (resolve === 'eni') return this.#interfacePart(fn, tell);
+    if (resolve === 'eni') return this.#interfacePart(group, fn, tell);
     const parts = fn.subnetIds.map((id): Part => {
       const subnet = this.#subnets.get(id);
       if (subnet !== undefined) return { members: this.#blockMembers(subnet, fn.arn, id) };
@@ -246,24 +256,27 @@ class Resolver {
     };
   }
 
-  #interfacePart(fn: LambdaFunction, tell: (message: string) => void): Part {
+  #interfacePart(group: string, fn: LambdaFunction, tell: (message: string) => void): Part {
     const [scope] = scopesOf(fn, this.#inventory);
     const learntAt = scope?.learntAt.interfaces;
     if (learntAt === undefined) return { members: [], lacks: 'network interfaces were never read' };
-    const { eniMaxAgeSeconds } = this.#limit;
-    const limit = `the limit eniMaxAgeSeconds is ${eniMaxAgeSeconds}`;
+    const limit = `the limit eniMaxAgeSeconds is ${this.#limit.eniMaxAgeSeconds}`;
+    const isFresh = this.#use.isFresh(learntAt);
+    const outlasts = !isFresh && this.#options.outlasting?.has(group) === true;
+    const use = outlasts ? this.#useOfAnyAge : this.#use;
     const members = fn.subnetIds.flatMap((subnetId) =>
-      this.#use
+      use
         .interfacesOf(fn, subnetId)
         .flatMap((one) =>
-          this.#use
-            .addressesOf(one)
-            .map((prefix) => ({ prefix, via: fn.arn, by: one.id, seenAt: one.seenAt })),
+          use.addressesOf(one).map((prefix) => ({ prefix, via: fn.arn, by: one.id, seenAt: one.seenAt })),
         ),
     );
-    if (!this.#use.isFresh(learntAt)) {
-      return { members, lacks: `network interfaces were last read at ${learntAt}, ${limit}` };
+    const age = `network interfaces were last read at ${learntAt}, ${limit}`;
+    if (outlasts) {
+      tell(`function ${quote(fn.name)} keeps its addresses, since rules deny by them: ${age}`);
+      return { members };
     }
+    if (!isFresh) return { members, lacks: age };
     if (members.length === 0) {
       tell(`function ${quote(fn.name)} has no network interface that AWS showed lately: ${limit}`);
     }
@@ -332,29 +345,4 @@ export function resolveGroups(
     (a, b) => order.get(a.group)! - order.get(b.group)!,
   );
   return { groups, problems };
-}
-
-/**
- * Refuses a policy that would take something away by a group whose members are not all known: a DENY or REJECT in
- * force would then let pass what it should stop; and one that would permit by a group that may hold too much.
- * Throws PolicyError naming every such rule and group.
- */
-export function checkReferences(
-  { policy, places }: Pick<LoadedPolicy, 'policy' | 'places'>,
-  groups: readonly ResolvedGroup[],
-): void {
-  const byName = new Map(groups.map((group) => [group.name, group]));
-  const problems = policy.rules.flatMap(({ name, action, enforcement, src, dst }): Diagnostic[] => {
-    if (enforcement !== 'ENFORCE') return [];
-    const at = places.get(name);
-    if (at === undefined) throw new Error(`Cannot check rule ${quote(name)}: its place is not known`);
-    return [...new Set([...src, ...dst])].flatMap((group): Diagnostic | [] => {
-      const { lacks, exceeds } = byName.get(group) ?? {};
-      const what = `rule ${quote(name)} is a ${action} on group ${quote(group)}`;
-      if (exceeds !== undefined) return { ...at, message: `${what}, which may hold too much: ${exceeds}` };
-      if (lacks === undefined || action === 'PERMIT') return [];
-      return { ...at, message: `${what}, whose members are not all known: ${lacks}` };
-    });
-  });
-  if (problems.length > 0) throw new PolicyError(problems);
 }

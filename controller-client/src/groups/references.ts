@@ -1,0 +1,44 @@
+import { type Diagnostic, PolicyError, quote } from '../sources/diagnostics.js';
+import type { LoadedPolicy } from '../sources/model.js';
+import type { ResolvedGroup } from './resolve.js';
+
+/**
+ * Groups by which rules deny and nothing is permitted, nor any other group made: of them, addresses that are too old
+ * deny too much at worst, while without them all would pass that they stop.
+ */
+export function deniedOnly({ policy, groups }: Pick<LoadedPolicy, 'policy' | 'groups'>): ReadonlySet<string> {
+  const rules = policy.rules.filter(({ enforcement }) => enforcement === 'ENFORCE');
+  const namesOf = (isPermit: boolean) =>
+    rules
+      .filter(({ action }) => (action === 'PERMIT') === isPermit)
+      .flatMap(({ src, dst }) => [...src, ...dst]);
+  const inner = groups.flatMap(({ expressions }) =>
+    expressions.flatMap((one) => [one, one.not]).flatMap((one) => (one?.type === 'group' ? [one.group] : [])),
+  );
+  return new Set(namesOf(false)).difference(new Set([...namesOf(true), ...inner]));
+}
+
+/**
+ * Refuses a policy that would take something away by a group whose members are not all known: a DENY or REJECT in
+ * force would then let pass what it should stop; and one that would permit by a group that may hold too much.
+ * Throws PolicyError naming every such rule and group.
+ */
+export function checkReferences(
+  { policy, places }: Pick<LoadedPolicy, 'policy' | 'places'>,
+  groups: readonly ResolvedGroup[],
+): void {
+  const byName = new Map(groups.map((group) => [group.name, group]));
+  const problems = policy.rules.flatMap(({ name, action, enforcement, src, dst }): Diagnostic[] => {
+    if (enforcement !== 'ENFORCE') return [];
+    const at = places.get(name);
+    if (at === undefined) throw new Error(`Cannot check rule ${quote(name)}: its place is not known`);
+    return [...new Set([...src, ...dst])].flatMap((group): Diagnostic | [] => {
+      const { lacks, exceeds } = byName.get(group) ?? {};
+      const what = `rule ${quote(name)} is a ${action} on group ${quote(group)}`;
+      if (exceeds !== undefined) return { ...at, message: `${what}, which may hold too much: ${exceeds}` };
+      if (lacks === undefined || action === 'PERMIT') return [];
+      return { ...at, message: `${what}, whose members are not all known: ${lacks}` };
+    });
+  });
+  if (problems.length > 0) throw new PolicyError(problems);
+}
