@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { FeedStatus } from './feeds/keeper.js';
 import { type IdentifiedBefore, identifyFunctions } from './groups/identity.js';
 import { ENI_MAX_AGE_SECONDS } from './groups/interfaces.js';
-import { checkReferences, deniedOnly } from './groups/references.js';
+import { checkReferences, deniedOnly, expiring } from './groups/references.js';
 import { type ResolvedBefore, type ResolveOptions, resolveGroups } from './groups/resolve.js';
 import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
@@ -159,7 +159,7 @@ export function resolveWanted(
     content: {
       policy: loaded.policy,
       source: sourceOf(loaded),
-      groups,
+      groups: expiring(loaded, groups),
       inventory: {
         functions,
         scopes: inventory.scopes.map(({ learntAt: _, ...scope }) => scope),

@@ -242,7 +242,7 @@ export class Gateway {
       this.#matched = snapshot;
     }
     if (snapshot === undefined) return;
-    this.#changes.applied(snapshot, generation);
+    this.#changes.applied(applied.wanted!, generation);
     if (this.#judged?.applied !== applied)
       this.#judged = { applied, generation, judge: new Judge(policy, this.#matcher) };
     this.#revoker.sweep();

@@ -16,7 +16,7 @@ import {
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce, RuleNumbers } from './policy/in-force.js';
 import { fingerprintOf, type Remembered } from './remembered.js';
-import { groupParts, type Snapshot } from './snapshot/read.js';
+import { groupParts, type Snapshot, snapshotAt } from './snapshot/read.js';
 
 /** Packets have left the old content behind, and kernels before 6.2 have let go of deleted chains, after this. */
 const COLLECT_MS = 1_500;
@@ -31,8 +31,10 @@ export interface Applied {
   readonly policy: PolicyInForce;
   /** Undefined: another process made it. */
   readonly compiled: CompiledPolicy | undefined;
-  /** Undefined: the closed program, which drops everything. */
+  /** As it is now, without what has expired. Undefined: the closed program, which drops everything. */
   readonly snapshot: Snapshot | undefined;
+  /** The same as it was wanted. */
+  readonly wanted: Snapshot | undefined;
 }
 
 export interface ReconcilerOptions {
@@ -92,7 +94,7 @@ export class Reconciler {
   /** When the application began that it is at. */
   #busySinceMs: number | undefined;
   #expiry: NodeJS.Timeout | undefined;
-  /** When the next rule that is in force expires. */
+  /** When the next rule or member that is in force expires. */
   #expires: Date | undefined;
 
   constructor(options: ReconcilerOptions) {
@@ -211,7 +213,7 @@ export class Reconciler {
   #failed(error: Error): boolean {
     const stage = error instanceof ApplyError ? error.stage : 'compile';
     this.#options.onFailed(stage, error);
-    const inForce = this.#applied?.snapshot;
+    const inForce = this.#applied?.wanted;
     const isGivenUp = inForce !== undefined && this.#tried !== inForce && this.#wanted === this.#tried;
     if (error instanceof PolicyTooLargeError && isGivenUp) {
       this.#wanted = inForce;
@@ -225,7 +227,7 @@ export class Reconciler {
     this.#compiler ??= newCompiler();
     const excluded = this.#options.ownAddresses();
     this.#own = excluded;
-    const wasInForce = snapshot === this.#startedWith || snapshot === this.#applied?.snapshot;
+    const wasInForce = this.#tried === this.#startedWith || this.#tried === this.#applied?.wanted;
     const groups = groupParts(snapshot);
     return this.#compiler.compile({ policy, groups, excluded, wasInForce });
   }
@@ -244,15 +246,16 @@ export class Reconciler {
         this.#generations ??= new Generations(found, () => this.#generationsInUse());
         if (found !== this.#remembered?.generation) this.#remembered = undefined;
       }
-      const snapshot = this.#wanted;
-      this.#tried = snapshot;
+      const wanted = this.#wanted;
+      this.#tried = wanted;
       const at = now();
+      const snapshot = this.#snapshotAt(wanted, at);
       const policy = this.#policyOf(snapshot, at);
       this.#resume(snapshot, policy);
       if (this.#isInForce(snapshot, policy)) this.#goOn(snapshot, policy);
       else {
         const applied = await this.#apply(policy, this.#compile(snapshot, policy));
-        this.#applied = { ...applied, snapshot };
+        this.#applied = { ...applied, snapshot, wanted };
       }
       const applied = this.#applied!;
       this.#settled = calls;
@@ -276,7 +279,8 @@ export class Reconciler {
     const own = this.#options.ownAddresses();
     if (remembered.fingerprint !== this.#fingerprintOf(snapshot, policy, own)) return;
     this.#own = own;
-    this.#applied = { generation: remembered.generation, policy, compiled: undefined, snapshot };
+    const { generation } = remembered;
+    this.#applied = { generation, policy, compiled: undefined, snapshot, wanted: this.#tried };
     this.#isProgramWhole = true;
     this.#options.onSwitch(remembered.generation, policy);
   }
@@ -310,6 +314,22 @@ export class Reconciler {
     return this.#applied === undefined ? carried : new Set(carried).add(this.#applied.generation);
   }
 
+  /** The same object as in force, where nothing expired since. */
+  #snapshotAt(wanted: Snapshot | undefined, at: Date): Snapshot | undefined {
+    const applied = this.#applied;
+    const isSame = wanted === applied?.wanted && (this.#expires === undefined || at < this.#expires);
+    if (isSame) return applied?.snapshot;
+    const snapshot = wanted && snapshotAt(wanted, at);
+    if (snapshot !== wanted)
+      this.#options.log.warn(
+        'addresses left groups, since no newer snapshot says that they are still there',
+        {
+          groups: snapshot!.groups.filter((group, index) => group !== wanted!.groups[index]).length,
+        },
+      );
+    return snapshot;
+  }
+
   /** The same object as in force, where the same rules are. */
   #policyOf(snapshot: Snapshot | undefined, now: Date): PolicyInForce {
     if (snapshot === undefined) return noPolicy;
@@ -337,10 +357,13 @@ export class Reconciler {
     const applied = this.#applied!;
     if (applied.snapshot === snapshot) return;
     this.#options.onSwitch(applied.generation, policy);
-    this.#applied = { ...applied, snapshot, policy };
+    this.#applied = { ...applied, snapshot, wanted: this.#tried, policy };
   }
 
-  async #apply(policy: PolicyInForce, compilation: Compilation): Promise<Omit<Applied, 'snapshot'>> {
+  async #apply(
+    policy: PolicyInForce,
+    compilation: Compilation,
+  ): Promise<Omit<Applied, 'snapshot' | 'wanted'>> {
     const { applier, interfaces, onSwitch } = this.#options;
     this.#isProgramWhole = false;
     const generation = await enforce(compilation, {
@@ -355,10 +378,12 @@ export class Reconciler {
     return { generation, policy, compiled: compilation.compiled };
   }
 
-  /** `at` is when it was said which rules are in force: one may have expired since, while they were applied. */
+  /** `at` is when it was said what is in force: some of it may have expired since, while it was applied. */
   #watchExpiry(snapshot: Snapshot | undefined, at: Date): void {
     clearTimeout(this.#expiry);
-    const next = snapshot === undefined ? undefined : nextExpiry(snapshot.policy, at);
+    const groups = snapshot?.groups ?? [];
+    const times = [snapshot && nextExpiry(snapshot.policy, at), ...groups.map(({ expires }) => expires?.at)];
+    const next = times.filter((time) => time !== undefined).toSorted((a, b) => Number(a) - Number(b))[0];
     this.#expires = next;
     if (next === undefined) return;
     const ms = Math.max(next.getTime() - this.#options.now().getTime(), 0);

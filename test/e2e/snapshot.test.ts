@@ -263,32 +263,68 @@ t.test('a process that finds in the kernel what is wanted writes nothing', async
   t.not(listing(), before, 'where anybody wrote anything, all is written anew');
 });
 
-t.test('a rule expires by the clock of the gateway, without a client', async (t) => {
-  const stage = await setUpWorkers(t);
-  stage.start();
-  await stage.ready(({ functions }) => functions > 0);
-  const stream = stage.openStream('a', WORKER.address, LEDGER.to, LEDGER.port);
-  await until('the connection is alive', () => stream.answersMs.length > 5);
-  const expiresMs = Date.now() + 4_000;
-  const expires = new Date(expiresMs).toISOString();
-  writePolicy(stage, POLICY.replace('    logging: true\n', `    logging: true\n    expires: ${expires}\n`));
-  const forger = new SnapshotForger(stage.path('snapshot'));
-  await until('the snapshot says so', () => forger.policy().rules[0]!.expires === expires);
-  process.kill(stage.product!.clientPid!, 'SIGSTOP');
-  await stage.ready(({ revision }) => revision.applied === forger.manifest().revision);
-  t.ok(Date.now() < expiresMs, 'it is in force in time');
-  await stage.ready(({ rules }) => rules === 0);
-  t.ok(Date.now() >= expiresMs, 'it counted until then');
-  await until('the connection is silent', () => Date.now() - stream.answersMs.at(-1)! > SILENCE_MS);
-  const answers = stream.answersMs.length;
-  const question = { from: WORKER.address, ...LEDGER, protocol: 'tcp' } as const;
-  t.same(stage.attempt('a', [question]), [false], 'a new connection does not pass');
-  t.equal(stream.answersMs.length, answers, 'the live one has stopped');
-  t.ok(stream.answersMs.at(-1)! > expiresMs - 1_000, 'and not before the rule ended');
-  const { code, out } = await stage.sluice(
-    ...['explain', '--src', WORKER.address, '--dst', LEDGER.to, '--port', String(LEDGER.port)],
-    ...['--socket', stage.path('admin.sock')],
-  );
-  t.equal(code, 1);
-  t.match(out, 'DENY by default action DENY');
-});
+/** What ends at a time, and by what it is known that it has. */
+interface Ending {
+  readonly what: string;
+  readonly write: (stage: Stage, forger: SnapshotForger, at: string) => Promise<void>;
+  readonly isOver: (stage: Stage, status: Status) => boolean;
+}
+
+const ENDINGS: readonly Ending[] = [
+  {
+    what: 'a rule',
+    write: async (stage, forger, expires) => {
+      writePolicy(
+        stage,
+        POLICY.replace('    logging: true\n', `    logging: true\n    expires: ${expires}\n`),
+      );
+      await until('the snapshot says so', () => forger.policy().rules[0]!.expires === expires);
+      process.kill(stage.product!.clientPid!, 'SIGSTOP');
+    },
+    isOver: (_, { rules }) => rules === 0,
+  },
+  {
+    what: 'an address in a group',
+    write: async (stage, forger, at) => {
+      process.kill(stage.product!.clientPid!, 'SIGSTOP');
+      const manifest = forger.manifest();
+      const groups = manifest.groups.map((group) =>
+        group.name === 'workers' ? { ...group, expires: { at, prefixCount: 0, bodies: [] } } : group,
+      );
+      forger.publish({ ...manifest, revision: manifest.revision + 1, groups });
+    },
+    isOver: (stage) => stage.product!.log.includes('addresses left groups'),
+  },
+];
+
+for (const { what, write, isOver } of ENDINGS) {
+  t.test(`${what} expires by the clock of the gateway, without a client`, async (t) => {
+    const stage = await setUpWorkers(t);
+    stage.start();
+    await stage.ready(({ functions }) => functions > 0);
+    const stream = stage.openStream('a', WORKER.address, LEDGER.to, LEDGER.port);
+    await until('the connection is alive', () => stream.answersMs.length > 5);
+    const expiresMs = Date.now() + 4_000;
+    const forger = new SnapshotForger(stage.path('snapshot'));
+    await write(stage, forger, new Date(expiresMs).toISOString());
+    await stage.ready(({ revision }) => revision.applied === forger.manifest().revision);
+    t.ok(Date.now() < expiresMs, 'it is in force in time');
+    await stage.ready((status) => isOver(stage, status));
+    t.ok(Date.now() >= expiresMs, 'it counted until then');
+    await until('the connection is silent', () => Date.now() - stream.answersMs.at(-1)! > SILENCE_MS);
+    const answers = stream.answersMs.length;
+    const question = { from: WORKER.address, ...LEDGER, protocol: 'tcp' } as const;
+    t.same(stage.attempt('a', [question]), [false], 'a new connection does not pass');
+    t.equal(stream.answersMs.length, answers, 'the live one has stopped');
+    t.ok(stream.answersMs.at(-1)! > expiresMs - 1_000, 'and not before it ended');
+    const { code, out } = await stage.sluice(
+      ...['explain', '--src', WORKER.address, '--dst', LEDGER.to, '--port', String(LEDGER.port)],
+      ...['--socket', stage.path('admin.sock')],
+    );
+    t.equal(code, 1);
+    t.match(out, 'DENY by default action DENY');
+    if (what === 'a rule') return;
+    const shown = await stage.sluice('groups', 'workers', '--socket', stage.path('admin.sock'));
+    t.notMatch(shown.out, WORKER.subnet, 'it is shown as a member no more');
+  });
+}

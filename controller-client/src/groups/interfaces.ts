@@ -76,6 +76,11 @@ export class InterfaceUse {
     return isFresh(seenAt, this.#limit);
   }
 
+  /** Until when something is fresh that was seen then. */
+  until(seenAt: string): Date {
+    return new Date(Date.parse(seenAt) + this.#limit.eniMaxAgeSeconds * 1_000);
+  }
+
   /** The addresses of an interface as /32 and /128. Throws when AWS's text is no address, naming it. */
   addressesOf({ id, addresses }: Pick<NetworkInterface, 'id' | 'addresses'>): readonly Prefix[] {
     const known = this.#prefixes.get(id) ?? parseBlocks(id, addresses);

@@ -19,6 +19,8 @@ export interface Member {
   readonly group?: string;
   /** When its source was last seen, RFC 3339; absent where nothing was asked. */
   readonly seenAt?: string;
+  /** Until when it counts while AWS does not show its source again. */
+  readonly until?: Date;
 }
 
 const compareText = (a = '', b = '') => (a < b ? -1 : a > b ? 1 : 0);

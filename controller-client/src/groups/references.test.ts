@@ -34,12 +34,19 @@ function wanted(t: Test, groups: readonly string[], rules: readonly string[], in
       now: NOW,
       eniMaxAgeSeconds: 900,
     });
-    const hold = content.groups
-      .slice(2)
-      .map(({ name, prefixes }) => [name, prefixes.map(printPrefix).join()]);
-    return { hold: Object.fromEntries(hold), warnings: warnings.join('\n') };
+    const groups = content.groups.slice(2);
+    const hold = groups.map(({ name, prefixes }) => [name, prefixes.map(printPrefix).join()]);
+    const expire = groups.flatMap(({ name, expires }) =>
+      expires === undefined
+        ? []
+        : [[name, `${expires.at.toISOString()} ${expires.prefixes.map(printPrefix)}`]],
+    );
+    return {
+      ...{ hold: Object.fromEntries(hold), expire: Object.fromEntries(expire) },
+      warnings: warnings.join('\n'),
+    };
   } catch (error) {
-    return { refused: (error as Error).message };
+    return { refused: (error as Error).message, expire: undefined };
   }
 }
 
@@ -80,3 +87,31 @@ t.test('one group can not be both: the policy is refused', async (t) => {
     'a monitor permits nothing',
   );
 });
+
+t.test(
+  'what rules permit by an interface ends by itself where nothing new is learnt; what they deny does not',
+  async (t) => {
+    const inventory = {
+      ...silent,
+      scopes: [scope(one)],
+      interfaces: [
+        eni('eni-1', 's1', '10.0.1.5', { seenAt: ago(300) }),
+        eni('eni-2', 's1', '10.0.1.6', { seenAt: ago(60) }),
+      ],
+    };
+    const outer =
+      '{ name: outer, selector: { any: [ { all: { group: inner } }, { all: { cidr: 10.0.1.5/32 } }, { all: { cidr: 192.0.2.0/24 } } ] } }';
+    const groups = [serverless('bad'), serverless('both'), serverless('inner'), outer];
+    const rules = [
+      rule('d', 1, 'REJECT', from('bad')),
+      rule('e', 2, 'DENY', 'src: [Anywhere], dst: [both]'),
+      rule('p', 3, 'PERMIT', from('both')),
+      rule('q', 4, 'PERMIT', from('outer')),
+      rule('m', 5, 'DENY', from('outer'), ', enforcement: MONITOR'),
+    ];
+    t.strictSame(wanted(t, groups, rules, inventory).expire, {
+      inner: `${ago(300 - 900)} `,
+      outer: `${ago(300 - 900)} 10.0.1.5/32,192.0.2.0/24`,
+    });
+  },
+);

@@ -2,20 +2,35 @@ import { type Diagnostic, PolicyError, quote } from '../sources/diagnostics.js';
 import type { LoadedPolicy } from '../sources/model.js';
 import type { ResolvedGroup } from './resolve.js';
 
+/** Groups that rules in force name, by whether they permit. */
+function namedBy({ policy }: Pick<LoadedPolicy, 'policy'>, isPermit: boolean): ReadonlySet<string> {
+  const rules = policy.rules.filter(
+    ({ action, enforcement }) => enforcement === 'ENFORCE' && (action === 'PERMIT') === isPermit,
+  );
+  return new Set(rules.flatMap(({ src, dst }) => [...src, ...dst]));
+}
+
 /**
  * Groups by which rules deny and nothing is permitted, nor any other group made: of them, addresses that are too old
  * deny too much at worst, while without them all would pass that they stop.
  */
-export function deniedOnly({ policy, groups }: Pick<LoadedPolicy, 'policy' | 'groups'>): ReadonlySet<string> {
-  const rules = policy.rules.filter(({ enforcement }) => enforcement === 'ENFORCE');
-  const namesOf = (isPermit: boolean) =>
-    rules
-      .filter(({ action }) => (action === 'PERMIT') === isPermit)
-      .flatMap(({ src, dst }) => [...src, ...dst]);
-  const inner = groups.flatMap(({ expressions }) =>
+export function deniedOnly(loaded: Pick<LoadedPolicy, 'policy' | 'groups'>): ReadonlySet<string> {
+  const inner = loaded.groups.flatMap(({ expressions }) =>
     expressions.flatMap((one) => [one, one.not]).flatMap((one) => (one?.type === 'group' ? [one.group] : [])),
   );
-  return new Set(namesOf(false)).difference(new Set([...namesOf(true), ...inner]));
+  return namedBy(loaded, false).difference(namedBy(loaded, true)).difference(new Set(inner));
+}
+
+/** For the same reason members expire by themselves only where no rule denies by them. */
+export function expiring(
+  loaded: Pick<LoadedPolicy, 'policy'>,
+  groups: readonly ResolvedGroup[],
+): ResolvedGroup[] {
+  const denied = namedBy(loaded, false);
+  return groups.map((group) => {
+    const { expires, ...lasting } = group;
+    return expires !== undefined && denied.has(group.name) ? lasting : group;
+  });
 }
 
 /**

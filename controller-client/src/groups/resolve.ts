@@ -34,6 +34,8 @@ export interface ResolvedGroup extends Doubt {
   readonly prefixes: readonly Prefix[];
   /** One entry for each reason, so that a prefix may appear more than once. */
   readonly members: readonly Member[];
+  /** What is left of it from then on while nothing new is learnt. */
+  readonly expires?: { readonly at: Date; readonly prefixes: readonly Prefix[] };
 }
 
 export interface Resolution {
@@ -147,7 +149,9 @@ class Resolver {
     const exceeds = parts.find((part) => part.exceeds !== undefined)?.exceeds;
     const prefixes = sortPrefixes(members.map(({ prefix }) => prefix));
     const resolved = lacks === undefined && exceeds === undefined;
-    return { name, resolved, prefixes, members, ...(lacks && { lacks }), ...(exceeds && { exceeds }) };
+    const expires = expiryOf(members);
+    const doubt = { ...(lacks && { lacks }), ...(exceeds && { exceeds }) };
+    return { name, resolved, prefixes, members, ...doubt, ...(expires && { expires }) };
   }
 
   #expression(spec: GroupSpec, expression: Expression): Part {
@@ -265,11 +269,12 @@ class Resolver {
     const outlasts = !isFresh && this.#options.outlasting?.has(group) === true;
     const use = outlasts ? this.#useOfAnyAge : this.#use;
     const members = fn.subnetIds.flatMap((subnetId) =>
-      use
-        .interfacesOf(fn, subnetId)
-        .flatMap((one) =>
-          use.addressesOf(one).map((prefix) => ({ prefix, via: fn.arn, by: one.id, seenAt: one.seenAt })),
-        ),
+      use.interfacesOf(fn, subnetId).flatMap((one) =>
+        use.addressesOf(one).map((prefix) => ({
+          ...{ prefix, via: fn.arn, by: one.id, seenAt: one.seenAt },
+          until: this.#use.until(one.seenAt),
+        })),
+      ),
     );
     const age = `network interfaces were last read at ${learntAt}, ${limit}`;
     if (outlasts) {
@@ -293,6 +298,14 @@ class Resolver {
     const why = { via, ...(by === undefined ? {} : { by }), ...seen(resource.seenAt) };
     return blocks.map((prefix): Member => ({ prefix, ...why }));
   }
+}
+
+/** When the first of these members expires, and what of their prefixes does not. */
+function expiryOf(members: readonly Member[]): ResolvedGroup['expires'] {
+  const times = members.flatMap(({ until }) => (until === undefined ? [] : [until.getTime()]));
+  if (times.length === 0) return undefined;
+  const lasting = members.filter(({ until }) => until === undefined);
+  return { at: new Date(Math.min(...times)), prefixes: sortPrefixes(lasting.map(({ prefix }) => prefix)) };
 }
 
 function isResource(expression: Expression): expression is ResourceExpression {

@@ -21,6 +21,7 @@ import {
   policyBodySchema,
   SNAPSHOT_LIMITS,
 } from 'sluice-gateway/snapshot/format.js';
+import { readSnapshot } from 'sluice-gateway/snapshot/read.js';
 import t from 'tap';
 import { splitPrefixes } from './split.js';
 import { publish, type SnapshotContent, writeSnapshot } from './write.js';
@@ -161,6 +162,26 @@ t.test('the revision grows with the content, over restarts too', async (t) => {
   rmSync(join(folder, 'bodies', body!));
   t.same(await write(folder, b), { revision, changed: false });
   t.ok(existsSync(join(folder, 'bodies', body!)), 'a body that is lost is written again');
+});
+
+t.test('a later time of expiry is written when half of the one before is over', async (t) => {
+  const folder = t.testdir();
+  const write = async (seconds: number, { until = seconds + 900, left = ['10.0.1.0/24'] } = {}) => {
+    const at = (of: number) => new Date(now.getTime() + of * 1_000);
+    const { groups, ...rest } = content({ pay: [parsePrefix('10.0.1.0/24'), parsePrefix('10.0.9.9/32')] });
+    const expires = { at: at(until), prefixes: left.map(parsePrefix) };
+    const all = { ...rest, groups: groups.map((group) => ({ ...group, expires })) };
+    const { revision } = await writeSnapshot(folder, all, { now: at(seconds) });
+    const { groups: written } = await readSnapshot(folder);
+    const { parts, at: said } = written[0]!.expires!;
+    t.strictSame(parts.flat().map(printPrefix), left);
+    return [revision, (said.getTime() - now.getTime()) / 1_000];
+  };
+  t.strictSame(await write(0), [1, 900]);
+  t.strictSame(await write(449), [1, 900]);
+  t.strictSame(await write(450), [2, 1_350]);
+  t.strictSame(await write(460, { until: 1_000 }), [3, 1_000], 'an earlier one at once');
+  t.strictSame(await write(461, { until: 1_001, left: [] }), [4, 1_000], 'so does other content');
 });
 
 t.test('bodies of the manifest before stay, older ones go', async (t) => {

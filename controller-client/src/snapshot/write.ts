@@ -171,10 +171,14 @@ function draft(content: SnapshotContent): Draft {
   };
   const policy = put('its policy', bodyOf(checked('the policy', policyBodySchema, content.policy)));
   let provenanceBytes = 0;
-  const groups = content.groups.map(({ name, resolved, prefixes }) => {
+  const partsOf = (prefixes: readonly Prefix[]) => {
     const parts = prefixBodies.of(prefixes, () =>
       splitPrefixes(prefixes).map((part) => bodyOf({ prefixes: part.map(printPrefix) })),
     );
+    const names = parts.map((part) => put('a part of a group', part));
+    return { prefixCount: prefixes.length, bodies: names };
+  };
+  const groups = content.groups.map(({ name, resolved, prefixes, expires }) => {
     const members = content.provenance?.get(name) ?? [];
     const origins = originBodies.of(members, () =>
       provenanceBodies(members, splitPrefixes(prefixes)).map(bodyOf),
@@ -184,8 +188,8 @@ function draft(content: SnapshotContent): Draft {
     return {
       name,
       resolved,
-      prefixCount: prefixes.length,
-      bodies: parts.map((part) => put('a part of a group', part)),
+      ...partsOf(prefixes),
+      ...(expires && { expires: { at: expires.at.toISOString(), ...partsOf(expires.prefixes) } }),
       ...(isTold && { provenance: origins.map((origin) => put('provenance of a group', origin)) }),
     };
   });
@@ -206,6 +210,20 @@ function draft(content: SnapshotContent): Draft {
   };
 }
 
+/** With times of expiry as they were said before, as long as these are not near: a time alone makes no revision. */
+function steady(manifest: Draft['manifest'], previous: Manifest, now: Date): Draft['manifest'] {
+  const said = new Map(previous.groups.map(({ name, expires }) => [name, expires]));
+  const groups = manifest.groups.map((group) => {
+    const { name, expires } = group;
+    const before = said.get(name);
+    if (expires === undefined || before === undefined) return group;
+    const [left, leftBefore] = [expires, before].map(({ at }) => Date.parse(at) - now.getTime());
+    const isSteady = leftBefore! <= left! && leftBefore! * 2 > left!;
+    return isSteady ? { ...group, expires: { ...expires, at: before.at } } : group;
+  });
+  return { ...manifest, groups };
+}
+
 function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...previous }: Manifest): boolean {
   return canonicalJson(manifest) === canonicalJson(previous);
 }
@@ -213,9 +231,10 @@ function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...pr
 /** As `writeSnapshot`, into any store. */
 export async function publish(store: SnapshotStore, content: SnapshotContent, now: Date): Promise<Written> {
   checkLimits(content);
-  const { bodies, manifest } = draft(content);
+  const { bodies, manifest: drafted } = draft(content);
   const found = await store.readManifest();
   const previous = found === 'unknown' ? undefined : found;
+  const manifest = previous === undefined ? drafted : steady(drafted, previous, now);
   if (previous !== undefined && isSame(manifest, previous)) {
     for (const [digest, body] of bodies)
       if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);

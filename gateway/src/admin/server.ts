@@ -9,10 +9,10 @@ import { explainAllLive } from '../analysis/live.js';
 import type { Changes } from '../changes/changes.js';
 import { applyQuestionSchema, revertQuestionSchema, rollbackQuestionSchema } from '../changes/held.js';
 import type { Matcher } from '../matcher/matcher.js';
-import type { Prefix } from '../net/prefix.js';
+import { type Prefix, printPrefix } from '../net/prefix.js';
 import type { GatewayInterfaces } from '../policy/fixed-chains.js';
 import type { PolicyInForce } from '../policy/in-force.js';
-import { originsOf, readOrigins } from '../snapshot/provenance.js';
+import { type Origin, originsOf, readOrigins } from '../snapshot/provenance.js';
 import type { Snapshot } from '../snapshot/read.js';
 import { printableJson } from '../text.js';
 import { answerGroups, type GroupAnswer, type Status } from './answers.js';
@@ -57,6 +57,13 @@ function inForce(sources: AdminSources): InForce & { readonly snapshot: Snapshot
   return { policy: applied.policy, snapshot: applied.snapshot };
 }
 
+/** Without those of members that have expired: the folder tells of the snapshot as it was written. */
+function heldOrigins({ groups }: Snapshot, name: string, origins: readonly Origin[]): Origin[] {
+  const parts = groups.find((group) => group.name === name)?.parts ?? [];
+  const held = new Set(parts.flat().map(printPrefix));
+  return origins.filter(({ prefix }) => held.has(prefix));
+}
+
 async function answerExplain(sources: AdminSources, query: Record<string, string>) {
   const { policy, snapshot } = inForce(sources);
   const known = { matcher: sources.matcher(), now: sources.now() };
@@ -65,7 +72,7 @@ async function answerExplain(sources: AdminSources, query: Record<string, string
   const origins: OriginsOf = async (group, address) => {
     const all = read.get(group) ?? readOrigins(sources.snapshotFolder, snapshot, group);
     read.set(group, all);
-    return originsOf((await all) ?? [], address);
+    return heldOrigins(snapshot, group, originsOf((await all) ?? [], address));
   };
   const told = await Promise.all(explained.map((one) => addMemberships(one, origins)));
   return answerOf(await explainAllLive(told, policy, sources.interfaces));
@@ -83,7 +90,10 @@ function answers(sources: AdminSources): Readonly<Record<string, Answer>> {
       const { snapshot } = inForce(sources);
       const groups = answerGroups(snapshot, name);
       const origins = name && (await readOrigins(sources.snapshotFolder, snapshot, name));
-      return origins ? groups.map((group): GroupAnswer => ({ ...group, origins })) : groups;
+      if (!origins) return groups;
+      return groups.map(
+        (group): GroupAnswer => ({ ...group, origins: heldOrigins(snapshot, name, origins) }),
+      );
     },
     'GET /inventory': () => inForce(sources).snapshot.inventory,
     'GET /flows': (query) => sources.recent.answer(query),

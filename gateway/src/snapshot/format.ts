@@ -45,6 +45,13 @@ export const manifestSchema = z.strictObject({
         resolved: z.boolean(),
         prefixCount: z.int().nonnegative(),
         bodies: z.array(digest),
+        /**
+         * What it is from then on, unless a newer snapshot comes: network interfaces that AWS did not show for so long
+         * may belong to other functions.
+         */
+        expires: z
+          .strictObject({ at: time, prefixCount: z.int().nonnegative(), bodies: z.array(digest) })
+          .optional(),
         /** Why it holds what it holds. Never changes what is enforced, and is read only when somebody asks. */
         provenance: z.array(digest).optional(),
       }),
@@ -168,7 +175,11 @@ export function digestsOf({
   groups,
   inventory,
 }: Pick<Manifest, 'policy' | 'groups' | 'inventory'>): string[] {
-  const ofGroups = groups.flatMap(({ bodies, provenance = [] }) => [...bodies, ...provenance]);
+  const ofGroups = groups.flatMap(({ bodies, expires, provenance = [] }) => [
+    ...bodies,
+    ...(expires?.bodies ?? []),
+    ...provenance,
+  ]);
   return [policy.digest, inventory.digest, ...inventory.functions, ...ofGroups];
 }
 

@@ -107,6 +107,10 @@ const REFUSED: Readonly<Record<string, readonly [SnapshotDraft, RegExp]>> = {
     group({ prefixCount: 0 }),
     /group "payments" has 1 prefixes, its manifest says 0/,
   ],
+  'another number of what is left': [
+    group({ expires: { at: '2026-11-02T00:00:00Z', prefixCount: 1, bodies: [] } }),
+    /group "payments" as it expires has 0 prefixes, its manifest says 1/,
+  ],
   'a body twice': [group({ parts: [['10.20.0.0/16'], ['10.20.0.0/16']] }), /two bodies of group "payments"/],
   'host bits': [group({ parts: [['10.20.0.1/16']] }), /group "payments": .*host bits/],
   'no address': [group({ parts: [['localhost']] }), /group "payments": .*"localhost"/],

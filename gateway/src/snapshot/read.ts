@@ -25,6 +25,8 @@ export interface SnapshotGroup {
   readonly resolved: boolean;
   /** Its prefixes, ascending and distinct, cut as its bodies are: equal bodies of one gateway are the same array. */
   readonly parts: readonly (readonly Prefix[])[];
+  /** What is left of it from then on, where addresses in it are known for so long only. */
+  readonly expires?: { readonly at: Date; readonly parts: SnapshotGroup['parts'] };
 }
 
 /** A snapshot that verified: nothing behind this reader has anything left to refuse. */
@@ -183,8 +185,21 @@ class BodyReader {
     return bytes;
   }
 
-  async group({ name, resolved, prefixCount, bodies }: Manifest['groups'][number]): Promise<SnapshotGroup> {
+  async group({ name, resolved, expires, ...now }: Manifest['groups'][number]): Promise<SnapshotGroup> {
     const what = `group ${JSON.stringify(name)}`;
+    const before = this.#groupsBefore.get(name);
+    const parts = await this.#parts(now, what, before?.parts);
+    if (expires === undefined) return { name, resolved, parts };
+    const left = await this.#parts(expires, `${what} as it expires`, before?.expires?.parts);
+    return { name, resolved, parts, expires: { at: new Date(expires.at), parts: left } };
+  }
+
+  /** The same array as before, where all parts are. */
+  async #parts(
+    { prefixCount, bodies }: Pick<Manifest['groups'][number], 'prefixCount' | 'bodies'>,
+    what: string,
+    before: SnapshotGroup['parts'] | undefined,
+  ): Promise<SnapshotGroup['parts']> {
     checkDuplicates(bodies, `bodies of ${what}`);
     const parts: (readonly Prefix[])[] = [];
     let count = 0;
@@ -200,9 +215,8 @@ class BodyReader {
     if (count !== prefixCount) {
       throw refuse(`${what} has ${count} prefixes, its manifest says ${prefixCount}`);
     }
-    const before = this.#groupsBefore.get(name)?.parts;
     const isSame = before?.length === parts.length && before.every((part, index) => part === parts[index]);
-    return { name, resolved, parts: isSame ? before : parts };
+    return isSame ? before : parts;
   }
 
   async inventory({ digest, functions }: Manifest['inventory']): Promise<InventoryBody> {
@@ -286,6 +300,17 @@ export async function readSnapshot(
     if (error instanceof SnapshotError) throw error;
     throw refuse(`a body that the manifest names can't be read: ${(error as Error).message}`, error);
   }
+}
+
+/** A snapshot at a time: without the members of groups that have expired; the same object where none has. */
+export function snapshotAt(snapshot: Snapshot, at: Date): Snapshot {
+  const { groups } = snapshot;
+  if (groups.every(({ expires }) => expires === undefined || at < expires.at)) return snapshot;
+  const left = groups.map((group): SnapshotGroup => {
+    const { name, resolved, expires } = group;
+    return expires === undefined || at < expires.at ? group : { name, resolved, parts: expires.parts };
+  });
+  return { ...snapshot, groups: left };
 }
 
 /** The prefixes of each group by name. */
