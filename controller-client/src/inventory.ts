@@ -12,15 +12,20 @@ interface Resource extends Placed {
   readonly tags: Readonly<Record<string, string>>;
 }
 
+/** By what Lambda chooses the interfaces of a version of a function: one for each subnet with these security groups. */
+export interface VpcConfiguration {
+  readonly subnetIds: readonly string[];
+  readonly securityGroupIds: readonly string[];
+}
+
 /** A Lambda function, as far as it matters for its identity on the network. */
-export interface LambdaFunction extends Placed {
+export interface LambdaFunction extends Placed, VpcConfiguration {
   readonly arn: string;
   readonly name: string;
   /** Absent for a function outside any VPC: its traffic does not pass the gateway and can't be enforced. */
   readonly vpcId?: string;
-  /** Of all versions that were asked for, where they differ. */
-  readonly subnetIds: readonly string[];
-  readonly securityGroupIds: readonly string[];
+  /** Those of the versions that were asked for, where they differ: then its own lists are of all of them. */
+  readonly versions?: readonly VpcConfiguration[];
   readonly ipv6AllowedForDualStack: boolean;
   /** Means nothing where the scope never learnt `tags`. */
   readonly tags: Readonly<Record<string, string>>;

@@ -63,6 +63,7 @@ const inventorySchema = z.looseObject({
       vpcId: z.string().exactOptional(),
       subnetIds: list,
       securityGroupIds: list,
+      versions: z.array(z.looseObject({ subnetIds: list, securityGroupIds: list })).exactOptional(),
       ipv6AllowedForDualStack: z.boolean(),
       tags: texts,
     }),

@@ -151,6 +151,11 @@ t.test('published versions count where they are asked for', async (t) => {
   const all = await read(discovery);
   t.equal(all.functions.length, 40);
   t.strictSame(named(all, 'fn-3').subnetIds, ['subnet-02', 'subnet-03']);
+  t.strictSame(named(all, 'fn-3').versions, [
+    { subnetIds: ['subnet-02'], securityGroupIds: ['sg-01'] },
+    { subnetIds: ['subnet-03'], securityGroupIds: ['sg-01'] },
+  ]);
+  t.equal('versions' in named(all, 'fn-4'), false, 'where they do not differ nothing is said');
   t.strictSame([named(all, 'fn-5').subnetIds, named(all, 'fn-5').vpcId], [['subnet-00'], VPC]);
   const change = { accountId: ACCOUNT, region: REGION, list: 'functions' } as const;
   t.strictSame(await discovery.refresh([{ ...change, id: named(all, 'fn-3').arn }]), []);

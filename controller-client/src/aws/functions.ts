@@ -7,7 +7,7 @@ import {
   ResourceNotFoundException,
 } from '@aws-sdk/client-lambda';
 import { GetResourcesCommand } from '@aws-sdk/client-resource-groups-tagging-api';
-import type { LambdaFunction } from '../inventory.js';
+import type { LambdaFunction, VpcConfiguration } from '../inventory.js';
 import { mapBounded } from './bounded.js';
 import { call, given, readPages, sortedTags, tagsOf } from './pages.js';
 import { isDenied } from './permissions.js';
@@ -57,28 +57,30 @@ function functionOf(request: ScopeRequest, configuration: FunctionConfiguration)
   };
 }
 
-const union = (a: readonly string[], b: readonly string[]) => [...new Set([...a, ...b])].sort();
+const union = (lists: readonly (readonly string[])[]) => [...new Set(lists.flat())].sort();
+
+/** The VPC configurations of versions, each once, in an order that is theirs. */
+function configurationsOf(versions: readonly Untagged[]): VpcConfiguration[] {
+  const texts = versions
+    .filter(({ subnetIds }) => subnetIds.length > 0)
+    .map(({ subnetIds, securityGroupIds }) => JSON.stringify({ subnetIds, securityGroupIds }));
+  return [...new Set(texts)].sort().map((text): VpcConfiguration => JSON.parse(text));
+}
 
 /** Versions of one function as one: whichever runs, its addresses are among these. */
-function joinVersions(versions: readonly Untagged[]): Untagged[] {
-  const joined = new Map<string, Untagged>();
-  for (const version of versions) {
-    const { arn, subnetIds, securityGroupIds, ipv6AllowedForDualStack } = version;
-    const known = joined.get(arn);
-    joined.set(
-      arn,
-      known === undefined
-        ? version
-        : {
-            ...version,
-            ...known,
-            subnetIds: union(known.subnetIds, subnetIds),
-            securityGroupIds: union(known.securityGroupIds, securityGroupIds),
-            ipv6AllowedForDualStack: known.ipv6AllowedForDualStack || ipv6AllowedForDualStack,
-          },
-    );
-  }
-  return [...joined.values()];
+function joinVersions(all: readonly Untagged[]): Untagged[] {
+  return [...Map.groupBy(all, ({ arn }) => arn).values()].map((versions) => {
+    const placed = versions.find(({ vpcId }) => vpcId !== undefined);
+    const configurations = configurationsOf(versions);
+    return {
+      ...versions[0]!,
+      ...(placed?.vpcId !== undefined && { vpcId: placed.vpcId }),
+      subnetIds: union(versions.map(({ subnetIds }) => subnetIds)),
+      securityGroupIds: union(versions.map(({ securityGroupIds }) => securityGroupIds)),
+      ipv6AllowedForDualStack: versions.some((version) => version.ipv6AllowedForDualStack),
+      ...(configurations.length > 1 && { versions: configurations }),
+    };
+  });
 }
 
 async function listFunctions(request: ScopeRequest): Promise<Untagged[]> {

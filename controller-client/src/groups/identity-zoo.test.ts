@@ -45,6 +45,34 @@ const layouts: readonly Layout[] = [
     identity: { a: 'shared by s1 with b', b: 'shared by s1 with a' },
   },
   {
+    what: 'versions with security groups of their own',
+    aws: {
+      functions: [
+        fn('a', ['s1', 's2'], {
+          securityGroupIds: ['sg-1', 'sg-2'],
+          versions: [
+            { subnetIds: ['s1'], securityGroupIds: ['sg-1'] },
+            { subnetIds: ['s1', 's2'], securityGroupIds: ['sg-2'] },
+            { subnetIds: ['s2'], securityGroupIds: ['sg-2'] },
+          ],
+        }),
+        fn('b', ['s1'], { securityGroupIds: ['sg-1', 'sg-2'] }),
+        fn('c', ['s2']),
+      ],
+      subnets: [S1, S2],
+      interfaces: [
+        eni('eni-1', 's1', '10.0.1.5'),
+        eni('eni-2', 's1', '10.0.1.6', { securityGroupIds: ['sg-2'] }),
+        eni('eni-3', 's2', '10.0.2.7', { securityGroupIds: ['sg-2'] }),
+        eni('eni-b', 's1', '10.0.1.8', { securityGroupIds: ['sg-1', 'sg-2'] }),
+        eni('eni-c', 's2', '10.0.2.9'),
+      ],
+    },
+    groups: { narrow: 'eni { type: serverless, name: a }', other: 'eni { type: serverless, name: b }' },
+    hold: { narrow: '10.0.1.5/32 10.0.1.6/32 10.0.2.7/32', other: '10.0.1.8/32' },
+    identity: { a: 'dedicated-eni', b: 'dedicated-eni', c: 'dedicated-eni' },
+  },
+  {
     what: 'a subnet shared by functions of different security groups',
     aws: {
       functions: [fn('a', ['s1']), fn('b', ['s1'], { securityGroupIds: ['sg-2'] })],

@@ -21,6 +21,12 @@ const subnetKey = ({ accountId, region }: Placed, subnetId: string) => `${accoun
 const pairKey = (place: Placed, subnetId: string, securityGroupIds: readonly string[]) =>
   `${subnetKey(place, subnetId)}/${securityGroupIds.toSorted().join(',')}`;
 
+/** A key for each set of security groups that versions of a function have in one of its subnets. */
+function pairKeysOf(fn: LambdaFunction, subnetId: string): ReadonlySet<string> {
+  const there = (fn.versions ?? [fn]).filter(({ subnetIds }) => subnetIds.includes(subnetId));
+  return new Set(there.map(({ securityGroupIds }) => pairKey(fn, subnetId, securityGroupIds)));
+}
+
 function append<Value>(map: Map<string, Value[]>, key: string, value: Value): void {
   const list = map.get(key);
   if (list) list.push(value);
@@ -48,20 +54,20 @@ export class InterfaceUse {
     for (const fn of inventory.functions) {
       for (const id of fn.subnetIds) {
         append(this.#bySubnet, id, fn);
-        append(this.#byPair, pairKey(fn, id, fn.securityGroupIds), fn);
+        for (const key of pairKeysOf(fn, id)) append(this.#byPair, key, fn);
       }
     }
     for (const { id, subnetId } of inventory.instances) append(this.#instances, subnetId, id);
   }
 
-  /** The fresh interfaces that a function uses in one of its subnets. */
+  /** The fresh interfaces that versions of a function use in one of its subnets. */
   interfacesOf(fn: LambdaFunction, subnetId: string): readonly NetworkInterface[] {
-    return this.#interfaces.get(pairKey(fn, subnetId, fn.securityGroupIds)) ?? [];
+    return [...pairKeysOf(fn, subnetId)].flatMap((key) => this.#interfaces.get(key) ?? []);
   }
 
-  /** All functions that use the interface of this function in a subnet, itself among them. */
+  /** All functions that use an interface of this function in a subnet, itself among them. */
   sharersOfInterface(fn: LambdaFunction, subnetId: string): readonly LambdaFunction[] {
-    return this.#byPair.get(pairKey(fn, subnetId, fn.securityGroupIds)) ?? [];
+    return [...new Set([...pairKeysOf(fn, subnetId)].flatMap((key) => this.#byPair.get(key) ?? []))];
   }
 
   functionsIn(subnetId: string): readonly LambdaFunction[] {
