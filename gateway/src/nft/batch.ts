@@ -20,7 +20,7 @@ import {
   KEY_TYPES,
   keyBytes,
   keyMax,
-  keyOrderData,
+  liveKeyType,
   type MapShape,
   NFT_SET_ELEM_INTERVAL_END,
   NFT_SET_EVAL,
@@ -210,7 +210,7 @@ export class Batch {
   /** `NFTA_SET_DESC` 9 with `NFTA_SET_DESC_SIZE` 1, `NFTA_SET_TIMEOUT` 11 in milliseconds. */
   addLiveSet({ name, key, elementsMax, idleSeconds }: LiveSet): this {
     const id = ++this.#setId;
-    const { id: type, bytes, order } = KEY_TYPES[key];
+    const { id: type, bytes, userData } = liveKeyType(key);
     return this.#message(`add set "${name}"`, NFT_MSG.newSet, NLM_F_CREATE, (writer) => {
       writer
         .attributeString(1, TABLE)
@@ -219,7 +219,7 @@ export class Batch {
         .attributeU32be(4, type)
         .attributeU32be(5, bytes);
       if (idleSeconds !== undefined) writer.attributeU64be(11, BigInt(idleSeconds) * 1_000n);
-      writer.attributeU32be(10, id).attributeBytes(13, keyOrderData(order));
+      writer.attributeU32be(10, id).attributeBytes(13, userData);
       writer.nest(9, () => writer.attributeU32be(1, elementsMax));
     });
   }

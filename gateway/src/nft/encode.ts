@@ -36,6 +36,7 @@ import {
   NFPROTO_OF_FAMILY,
   networkU16,
   REG_1,
+  REG_BEHIND_MARK,
   REG_VERDICT,
   TCP_FIN_SYN_RST_ACK,
   TCP_FLAGS_OFFSET,
@@ -43,7 +44,8 @@ import {
 } from './expressions.js';
 import { CT_STATE, type Field, type Rule, type Statement, type StatementOf } from './statement.js';
 
-const original = (key: number) => (to: Expressions) => to.ct(key, DIRECTION_ORIGINAL);
+const original = (key: number) => (to: Expressions, register?: number) =>
+  to.ct(key, DIRECTION_ORIGINAL, register);
 /** The family too: ICMP in an IPv6 packet, or ICMPv6 in an IPv4 packet, is neither. */
 const icmpType = (family: Family) => (to: Expressions) => {
   to.meta(META_NFPROTO);
@@ -53,7 +55,7 @@ const icmpType = (family: Family) => (to: Expressions) => {
   to.transportByte(0);
 };
 
-const LOAD: Readonly<Record<Field, (to: Expressions) => void>> = {
+const LOAD: Readonly<Record<Field, (to: Expressions, register?: number) => void>> = {
   iifname: (to) => to.meta(META_IIFNAME),
   oifname: (to) => to.meta(META_OIFNAME),
   mark: (to) => to.meta(META_MARK),
@@ -164,8 +166,9 @@ const ENCODE: {
     LOAD[field](to);
     to.lookupMissing(set);
   },
-  matchOverRate: (to, { field, set, perSecond, burstPackets }) => {
+  matchOverRate: (to, { fields: [field, behindMark], set, perSecond, burstPackets }) => {
     LOAD[field](to);
+    if (behindMark !== undefined) LOAD[behindMark](to, REG_BEHIND_MARK);
     to.updateLimit(set, perSecond, burstPackets);
   },
   orMark: (to, { value }) => {

@@ -16,6 +16,8 @@ const VERDICT_CODE: Readonly<Record<Verdict['kind'], number>> = { drop: 0, accep
 /** `NFT_REG_VERDICT`, `NFT_REG_1`: one register is enough, no statement keeps a value for the next. */
 export const REG_VERDICT = 0;
 export const REG_1 = 1;
+/** `NFT_REG32_01`, four bytes behind the start of `NFT_REG_1`: the two are read as one key. */
+export const REG_BEHIND_MARK = 9;
 
 /** `enum nft_cmp_ops`. */
 export const CMP_EQ = 0;
@@ -102,9 +104,9 @@ export class Expressions {
   }
 
   /** `NFTA_CT_DREG` 1, `NFTA_CT_KEY` 2, `NFTA_CT_DIRECTION` 3. */
-  ct(key: number, direction?: number): void {
+  ct(key: number, direction?: number, register = REG_1): void {
     this.#expression('ct', (writer) => {
-      writer.attributeU32be(2, key).attributeU32be(1, REG_1);
+      writer.attributeU32be(2, key).attributeU32be(1, register);
       if (direction !== undefined) writer.attributeU8(3, direction);
     });
   }

@@ -61,8 +61,8 @@ const STATEMENT_TEXT: {
   matchMaskedInSet: ({ field, mask, set }) => `${FIELD_TEXT[field]} & ${hex(mask)} == @${set}`,
   matchInSet: ({ field, set }) => `${FIELD_TEXT[field]} @${set}`,
   matchNotInSet: ({ field, set }) => `${FIELD_TEXT[field]} != @${set}`,
-  matchOverRate: ({ field, set, perSecond, burstPackets }) =>
-    `update @${set} { ${FIELD_TEXT[field]} limit rate over ${perSecond}/second burst ${burstPackets} packets }`,
+  matchOverRate: ({ fields, set, perSecond, burstPackets }) =>
+    `update @${set} { ${fields.map((field) => FIELD_TEXT[field]).join(' . ')} limit rate over ${perSecond}/second burst ${burstPackets} packets }`,
   verdictMap: ({ field, map }) => `${FIELD_TEXT[field]} vmap @${map}`,
   counter: ({ name }) => `counter name "${name}"`,
   counterFromMap: ({ map }) => `counter name meta mark map @${map}`,
@@ -143,7 +143,7 @@ function printMap(map: NftMap): string {
 function printLiveSet({ name, key, elementsMax, idleSeconds }: LiveSet): string {
   return [
     `  set ${name} {`,
-    `    type ${key}`,
+    `    type ${key.join(' . ')}`,
     `    size ${elementsMax}`,
     ...(idleSeconds === undefined ? [] : ['    flags dynamic,timeout', `    timeout ${idleSeconds}s`]),
     '  }',

@@ -69,13 +69,15 @@ export interface MapEdit {
   readonly add: readonly MapElement<number>[];
 }
 
+type LiveKey = 'mark' | 'ipv4_addr' | 'ipv6_addr';
+
 /**
  * A set whose elements are no content of the program, and stay from one to the next: the gateway puts them there, or,
  * where they end by themselves when idle, rules that look at rates.
  */
 export interface LiveSet {
   readonly name: string;
-  readonly key: 'ipv4_addr' | 'ipv6_addr';
+  readonly key: readonly LiveKey[];
   readonly elementsMax: number;
   readonly idleSeconds?: number;
 }

@@ -30,6 +30,9 @@ import {
 
 const fromMap = (field: Field, map: string): Statement => ({ kind: 'setMarkFromMap', field, map });
 const byVerdict = (field: Field, map: string): Statement => ({ kind: 'verdictMap', field, map });
+const overRate = (set: string, ...fields: [Field] | ['mark', Field]): Statement => ({
+  ...{ kind: 'matchOverRate', fields, set, perSecond: 1000, burstPackets: 20 },
+});
 const tcp = match('l4proto', 6);
 
 export const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
@@ -67,12 +70,8 @@ export const RULES: Readonly<Record<'filter' | 'nat', readonly Rule[]>> = {
     [{ kind: 'matchMaskedInSet', field: 'ctMark', mask: 0xffff_c000, set: 'judged_1' }, accept],
     [{ kind: 'matchInSet', field: 'ctOriginalSource4', set: 'over4' }],
     [{ kind: 'matchNotInSet', field: 'ctOriginalSource6', set: 'rates6' }],
-    [
-      {
-        ...{ kind: 'matchOverRate', field: 'ctOriginalSource6', set: 'rates6' },
-        ...{ perSecond: 1000, burstPackets: 20 },
-      },
-    ],
+    [overRate('rates6', 'ctOriginalSource6')],
+    [overRate('pairs6', 'mark', 'ctOriginalSource6')],
     [{ kind: 'counterFromMap', map: 'decided' }],
     [{ kind: 'limitFromMap', map: 'log_limits' }],
     [byVerdict('ctOriginalSource4', 'shards4')],
@@ -320,8 +319,9 @@ const JUDGED: KeySet = {
   interval: false,
   elements: [{ first: 0x4000n, last: 0x4000n, data: undefined }],
 };
-const OVER: LiveSet = { name: 'over4', key: 'ipv4_addr', elementsMax: 10 };
-const RATES: LiveSet = { name: 'rates6', key: 'ipv6_addr', elementsMax: 65_535, idleSeconds: 60 };
+const OVER: LiveSet = { name: 'over4', key: ['ipv4_addr'], elementsMax: 10 };
+const RATES: LiveSet = { name: 'rates6', key: ['ipv6_addr'], elementsMax: 65_535, idleSeconds: 60 };
+const PAIRS: LiveSet = { ...RATES, name: 'pairs6', key: ['mark', 'ipv6_addr'] };
 const GROWING = { ...verdicts('lists', byMark, [0x0300_0001n, 0x0300_0001n, jump('to')]), grows: true };
 const LIMIT: NamedLimit = { name: 'log_x', perSecond: 100, burstPackets: 50 };
 const classes4 = MAPS.find(([{ name }]) => name === 'classes4')![0];
@@ -346,10 +346,10 @@ export const OURS: ReadonlyMap<string, (batch: Batch) => unknown> = new Map<
   ['add limit inet sluice log_x { rate 100/second burst 50 packets; }', (batch) => batch.addLimit(LIMIT)],
   ['add set inet sluice judged_1 { type mark; size 1; }', (batch) => batch.addMap(JUDGED)],
   ['add set inet sluice over4 { type ipv4_addr; size 10; }', (batch) => batch.addLiveSet(OVER)],
-  [
-    'add set inet sluice rates6 { type ipv6_addr; size 65535; flags dynamic,timeout; timeout 60s; }',
-    (batch) => batch.addLiveSet(RATES),
-  ],
+  ...[RATES, PAIRS].map((set) => {
+    const words = `{ type ${set.key.join(' . ')}; size 65535; flags dynamic,timeout; timeout 60s; }`;
+    return [`add set inet sluice ${set.name} ${words}`, (batch: Batch) => batch.addLiveSet(set)] as const;
+  }),
   ['add element inet sluice judged_1 { 0x00004000 }', (batch) => batch.addElements(JUDGED)],
   ...MAPS.flatMap(
     ([map, type, elements]) =>

@@ -3,7 +3,7 @@ import { increment, type Words } from '../net/words.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { encodeValueData } from './expressions.js';
 import type { Intervals } from './intervals.js';
-import type { KeyType, NftMap } from './program.js';
+import type { KeyType, LiveSet, NftMap } from './program.js';
 
 /** `enum nft_set_flags`, `enum nft_set_elem_flags`. */
 export const NFT_SET_INTERVAL = 0x4;
@@ -74,8 +74,24 @@ const DATA_NOTES: Readonly<Record<NftMap['data'], { readonly isMap: boolean; rea
 
 const note = (type: number, value: number) => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
 
-/** Of `setUserData`, what a set without data has. */
-export const keyOrderData = (order: number) => Uint8Array.of(...note(0, order));
+const keyOrderNote = (order: number) => note(0, order);
+/** `NFTNL_UDATA_SET_KEY_TYPEOF` 3 with `TYPEOF_EXPR` 0, nft's `EXPR_CONCAT`, and empty `TYPEOF_DATA` 1. */
+const CONCATENATION_NOTE = [3, 8, ...note(0, 13), 1, 0];
+/** nft's `TYPE_BITS`: the id of a concatenation is those of its parts, one after the other. */
+const TYPE_BITS = 6;
+
+/** How the kernel, and nft's notes, are told of the key of a live set: of one part, or several. */
+export function liveKeyType(parts: LiveSet['key']) {
+  const types = parts.map((part) => KEY_TYPES[part]);
+  const [only, ...more] = types;
+  return {
+    id: types.reduce((id, type) => (id << TYPE_BITS) | type.id, 0),
+    bytes: types.reduce((bytes, type) => bytes + type.bytes, 0),
+    userData: Uint8Array.of(
+      ...(more.length === 0 ? keyOrderNote(only!.order) : [...keyOrderNote(NO_ORDER), ...CONCATENATION_NOTE]),
+    ),
+  };
+}
 
 /**
  * nft's own notes on a set, which the kernel only keeps (`NFTNL_UDATA_SET_KEYBYTEORDER` 0, `DATABYTEORDER` 1,
@@ -84,7 +100,7 @@ export const keyOrderData = (order: number) => Uint8Array.of(...note(0, order));
 export function setUserData(map: NftMap): Uint8Array {
   const { isMap, order } = DATA_NOTES[map.data];
   return Uint8Array.of(
-    ...keyOrderData(KEY_TYPES[map.key].order),
+    ...keyOrderNote(KEY_TYPES[map.key].order),
     ...(order === undefined ? [] : note(1, order)),
     ...(isMap ? note(6, 0) : []),
   );

@@ -72,12 +72,12 @@ export type Statement =
   | { readonly kind: 'matchInSet'; readonly field: Field; readonly set: string }
   | { readonly kind: 'matchNotInSet'; readonly field: Field; readonly set: string }
   /**
-   * Packets of this value of the field come faster than this. The set keeps an allowance for each value, as many as it
-   * holds; of further values the rule ends.
+   * Packets of these values of the field, or of the mark and the field, come faster than this. The set keeps an
+   * allowance for each, as many as it holds; of further ones the rule ends.
    */
   | {
       readonly kind: 'matchOverRate';
-      readonly field: Field;
+      readonly fields: readonly [Field] | readonly ['mark', Field];
       readonly set: string;
       readonly perSecond: number;
       readonly burstPackets: number;

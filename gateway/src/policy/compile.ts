@@ -22,6 +22,7 @@ import {
 } from './fixed-chains.js';
 import { type GrowingData, type GrowingKind, GrowingMap, single } from './growing-map.js';
 import type { NumberedRule, PolicyInForce } from './in-force.js';
+import { LOG_LIMITS, logSets } from './log-limits.js';
 import { type GroupParts, type MembersChange, touchedBlocks } from './members.js';
 import { RowBook } from './rows.js';
 import { decisionMark, hash, ListBook, logsPackets, type RuleObjects, ruleObjects } from './rule-content.js';
@@ -61,9 +62,6 @@ export class PolicyTooLargeError extends RangeError {
     super(`Cannot compile policy: it needs ${found} for ${limit}, the limit is ${POLICY_LIMITS[limit]}`);
   }
 }
-
-/** Denied packets of one rule that are logged each second; the rest are counted as suppressed. */
-export const LOG_LIMIT = { perSecond: 100, burstPackets: 100 } as const;
 
 /** Changed prefixes up to which shards are cut anew one by one; of more, the whole side is. */
 const TOUCHED_BLOCKS_MAX = 4_096;
@@ -346,7 +344,7 @@ export class Compiler {
         ...counting.map((rule) => ruleObjects(rule).decided),
         ...logging.map((rule) => ruleObjects(rule).suppressed),
       ].sort(),
-      limits: logging.map((rule): NamedLimit => ({ name: ruleObjects(rule).logLimit, ...LOG_LIMIT })),
+      limits: logging.map((rule): NamedLimit => ({ name: ruleObjects(rule).logLimit, ...LOG_LIMITS.rule })),
     };
   }
 }
@@ -383,7 +381,7 @@ export function programOf(
     generation,
     fixed,
     maps: [...maps, judged(generation)],
-    liveSets: liveSets(interfaces),
+    liveSets: [...liveSets(interfaces), ...logSets],
     ...content,
   };
 }

@@ -19,12 +19,16 @@ const SOURCE_IDLE_SECONDS = 60;
 const CROWDED_SETS: Readonly<Record<Family, string>> = { 4: 'crowded4', 6: 'crowded6' };
 /** A set for each rate: a source that is there keeps the rate that it came with for as long as it is active. */
 const rateSet = (family: Family, perSecond: number) => `rate${family}_${perSecond}`;
-const SOURCE_FIELDS = { 4: 'ctOriginalSource4', 6: 'ctOriginalSource6' } as const;
+/** Where rules find the source of a connection, and what sets of sources are keyed by. */
+export const SOURCES = {
+  4: { field: 'ctOriginalSource4', key: 'ipv4_addr' },
+  6: { field: 'ctOriginalSource6', key: 'ipv6_addr' },
+} as const;
 
 /** Who has how many connections, and how fast: a change of policy leaves them as they are. */
 export const liveSets = ({ newConnectionsPerSecondMax }: Fairness): LiveSet[] =>
   FAMILIES.flatMap((family) => {
-    const of = { key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', elementsMax: SOURCES_MAX } as const;
+    const of = { key: [SOURCES[family].key], elementsMax: SOURCES_MAX } as const;
     const crowded = { ...of, name: CROWDED_SETS[family] };
     if (newConnectionsPerSecondMax === undefined) return [crowded];
     const name = rateSet(family, newConnectionsPerSecondMax);
@@ -34,7 +38,7 @@ export const liveSets = ({ newConnectionsPerSecondMax }: Fairness): LiveSet[] =>
 /** The sets of sources that are to be held back, with what is to be in them. */
 export const crowdedSets = (sources: Readonly<Record<Family, readonly bigint[]>>): KeySet[] =>
   FAMILIES.map((family) => ({
-    ...{ name: CROWDED_SETS[family], key: family === 4 ? 'ipv4_addr' : 'ipv6_addr', interval: false },
+    ...{ name: CROWDED_SETS[family], key: SOURCES[family].key, interval: false },
     data: 'none',
     elements: sources[family]
       .slice(0, SOURCES_MAX)
@@ -52,13 +56,13 @@ export function fairChain({ newConnectionsPerSecondMax: perSecond }: Fairness): 
       : [
           [
             {
-              ...{ kind: 'matchOverRate', field: SOURCE_FIELDS[family], set: rateSet(family, perSecond) },
+              ...{ kind: 'matchOverRate', fields: [SOURCES[family].field], set: rateSet(family, perSecond) },
               ...{ perSecond, burstPackets: perSecond },
             },
             goto('limited'),
           ],
           [
-            { kind: 'matchNotInSet', field: SOURCE_FIELDS[family], set: rateSet(family, perSecond) },
+            { kind: 'matchNotInSet', field: SOURCES[family].field, set: rateSet(family, perSecond) },
             counter(UNLIMITED_COUNTER),
           ],
         ];
@@ -66,7 +70,7 @@ export function fairChain({ newConnectionsPerSecondMax: perSecond }: Fairness): 
     name: 'fair',
     rules: FAMILIES.flatMap((family) => [
       [
-        { kind: 'matchInSet', field: SOURCE_FIELDS[family], set: CROWDED_SETS[family] } as const,
+        { kind: 'matchInSet', field: SOURCES[family].field, set: CROWDED_SETS[family] } as const,
         goto('limited'),
       ],
       ...isOver(family),

@@ -16,6 +16,7 @@ import type { Chain } from '../nft/program.js';
 import { accept, counter, drop, goto, jump, match, type Rule, type Statement } from '../nft/statement.js';
 import { type Fairness, fairChain, UNLIMITED_COUNTER } from './fairness.js';
 import { PROTOCOLS_ICMP } from './in-force.js';
+import { noisySources } from './log-limits.js';
 
 /** Where packets come in and go out, and what sources may do, from the configuration. */
 export interface GatewayInterfaces extends Fairness {
@@ -178,6 +179,11 @@ function classify(top: TopMaps): Rule[] {
   ];
 }
 
+const refused: readonly Rule[] = [
+  [isDecision(ACTION_MASK, ACTION_BITS.DENY), goto('denied')],
+  [isDecision(ACTION_MASK, ACTION_BITS.REJECT), goto('rejected')],
+];
+
 /**
  * Carries out the decision in the mark. The generation stands here and not in chains that are reached by maps: a
  * packet goes by one version of this chain from its first lookup on, however long it takes.
@@ -208,11 +214,11 @@ function carryOut(top: TopMaps, generation: number): Rule[] {
     ],
     revoked('DENY', 'denied_revoked'),
     revoked('REJECT', 'rejected_revoked'),
+    ...noisySources(isDecision(LOG_BIT, LOG_BIT), top.suppressed),
     logged('DENY', 'denied_logged'),
     logged('REJECT', 'rejected_logged'),
     [isDecision(LOG_BIT, LOG_BIT), { kind: 'counterFromMap', map: top.suppressed }],
-    [isDecision(ACTION_MASK, ACTION_BITS.DENY), goto('denied')],
-    [isDecision(ACTION_MASK, ACTION_BITS.REJECT), goto('rejected')],
+    ...refused,
   ];
 }
 
@@ -292,6 +298,7 @@ function verdictChains(generation: number): Chain[] {
     { name: 'unanswered', rules: [dropped('unanswered')] },
     { name: 'rejected_logged', rules: [[log('reject')], [goto('rejected')]] },
     { name: 'rejected_revoked', rules: [[REVOKE_LOG_LIMIT, log('revoke')], [goto('rejected')]] },
+    { name: 'unlogged', rules: refused },
     { name: 'monitored', rules: [[{ kind: 'orMark', value }], [MONITOR_LOG_LIMIT, log('monitor')]] },
     anomaly('invalid'),
     anomaly('spoofed'),

@@ -6,6 +6,7 @@ import { counter, jump, match, type Rule, type Statement } from '../nft/statemen
 import type { Decision } from './evaluate.js';
 import { newConnection } from './fixed-chains.js';
 import { type NumberedRule, type PolicyInForce, PROTOCOLS_ICMP, type RuleInForce } from './in-force.js';
+import { LOG_LIMITS } from './log-limits.js';
 import { type PortTable, type ServiceInterval, serviceTable } from './services.js';
 
 const SLUG_LENGTH_MAX = 32;
@@ -33,7 +34,9 @@ export function ruleObjects(rule: NumberedRule): RuleObjects {
   let objects = known.get(rule);
   if (objects === undefined) {
     const key = `${slug(rule.name)}_${hash(`${rule.name}\0${rule.action}\0${rule.enforced}`)}`;
-    objects = { decided: `decided_${key}`, suppressed: `suppressed_${key}`, logLimit: `log_${key}` };
+    // A limit that is there is not written again: another rate has another name.
+    const logLimit = `log_${LOG_LIMITS.rule.perSecond}_${key}`;
+    objects = { decided: `decided_${key}`, suppressed: `suppressed_${key}`, logLimit };
     known.set(rule, objects);
   }
   return objects;

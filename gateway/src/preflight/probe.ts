@@ -78,7 +78,7 @@ const FORWARD: s.ScratchBase = { type: 'filter', hook: 'forward' };
 const POSTROUTING: s.ScratchBase = { type: 'nat', hook: 'postrouting' };
 
 async function probeRateSet({ netfilter }: Sockets): Promise<void> {
-  const rate = { kind: 'matchOverRate', field: 'ctOriginalSource4', set: RATES.name } as const;
+  const rate = { kind: 'matchOverRate', fields: ['ctOriginalSource4'], set: RATES.name } as const;
   await new s.Scratch()
     .set(RATES)
     .chain('chain')
@@ -211,7 +211,7 @@ function programFeatures({ snat }: Needs): Feature[] {
     needed(
       'rate_set',
       'CONFIG_NFT_LIMIT, module nft_limit',
-      'the limit on new connections of each source',
+      'limits of each source, on new connections and on records of denied ones',
       probeRateSet,
     ),
     needed('log', 'CONFIG_NFT_LOG, module nft_log', 'records of denied connections', rules(FORWARD, [log])),
