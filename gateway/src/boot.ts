@@ -55,6 +55,7 @@ export async function boot(config: Config, log: Log): Promise<Booted> {
       log,
       now: () => new Date(),
       onSwitch: () => undefined,
+      onCompiled: () => undefined,
       onApplied: () => undefined,
       onFailed: () => undefined,
       remember: (next, isStillSo) => memory.remember(next, isStillSo),

@@ -108,13 +108,18 @@ export class Gateway {
     this.#interfaces = [...lambdaInterfaces, ...egressInterfaces];
     this.#guard = new Guard(this.#routing, this.#interfaces);
     this.#reconciler = new Reconciler({
-      applier: new Applier(this.#kernel, () => this.#preflight?.has('table_owner_persist') === true),
+      applier: new Applier(
+        this.#kernel,
+        () => this.#preflight?.has('table_owner_persist') === true,
+        this.#metrics.applyTook,
+      ),
       interfaces: interfacesOf(config),
       ownAddresses,
       generationsInUse: () => this.#conntrack.generationsInUse(),
       log,
       now: () => new Date(),
       onSwitch: (generation, policy) => this.#history.remember(generation, policy),
+      onCompiled: (seconds) => this.#metrics.applyTook('compile', seconds),
       onApplied: (applied, seconds) => this.#onApplied(applied, seconds),
       remember: async (remembered, isStillSo) => {
         const isFree = () => this.#crowd.holdsNobody && isStillSo();
@@ -130,7 +135,8 @@ export class Gateway {
       wanted: config.snapshot.path,
       lastGood: join(config.state.path, 'last-good'),
       log,
-      onSnapshot: (snapshot) => {
+      onSnapshot: (snapshot, readSeconds) => {
+        this.#metrics.applyTook('snapshot', readSeconds);
         this.#metrics.revision('wanted', snapshot.revision);
         this.#changes.offered(snapshot);
       },
@@ -228,7 +234,7 @@ export class Gateway {
 
   #onApplied(applied: Applied, seconds: number): void {
     const { snapshot, generation, policy } = applied;
-    this.#metrics.applied(seconds);
+    this.#metrics.applyTook('all', seconds);
     this.#crowd.tellAgain();
     if (snapshot !== undefined) {
       this.#metrics.revision('applied', snapshot.revision);

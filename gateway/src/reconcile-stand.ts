@@ -102,6 +102,7 @@ export class Stand {
       log: createLog({ write: () => {} }),
       now: () => this.now,
       onSwitch: (generation, policy) => this.switched.push([generation, policy]),
+      onCompiled: () => {},
       onApplied: (applied) => this.applied.push(applied),
       onFailed: (stage) => this.failed.push(stage),
       remember: async (remembered, isStillSo) => {

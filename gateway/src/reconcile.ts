@@ -48,6 +48,7 @@ export interface ReconcilerOptions {
   readonly now: () => Date;
   /** Before the switch, and where the same program means other rules: marks of the generation mean these from then on. */
   readonly onSwitch: (generation: number, policy: PolicyInForce) => void;
+  readonly onCompiled: (durationSeconds: number) => void;
   readonly onApplied: (applied: Applied, durationSeconds: number) => void;
   readonly onFailed: (stage: string, error: Error) => void;
   /** For the next process, when the kernel has settled; not where `isStillSo` is false by then. */
@@ -229,7 +230,10 @@ export class Reconciler {
     this.#own = excluded;
     const wasInForce = this.#tried === this.#startedWith || this.#tried === this.#applied?.wanted;
     const groups = groupParts(snapshot);
-    return this.#compiler.compile({ policy, groups, excluded, wasInForce });
+    const startMs = performance.now();
+    const compilation = this.#compiler.compile({ policy, groups, excluded, wasInForce });
+    this.#options.onCompiled((performance.now() - startMs) / 1000);
+    return compilation;
   }
 
   async #reconcile(): Promise<void> {

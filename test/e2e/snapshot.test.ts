@@ -137,6 +137,9 @@ async function refused(t: Test, stage: Stage, arrived: () => Arrived): Promise<v
   const client = product.clientPid!;
   // So that there is a revision below that in force.
   await stage.ready(({ revision }) => revision.applied! > 2);
+  for (const of of ['snapshot', 'compile', 'load', 'switch', 'collect', 'all']) {
+    await until(`${of} is timed`, () => stage.metric('sluice_apply_seconds_count', { stage: of }) > 0);
+  }
   process.kill(client, 'SIGSTOP');
   const forger = new SnapshotForger(stage.path('snapshot'));
   const good = forger.manifest();

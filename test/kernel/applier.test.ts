@@ -63,7 +63,8 @@ function withRule(program: Program, kind: string, rule: Rule): Program {
 
 t.test('the applier loads, switches, collects, and takes over what is there', async (t) => {
   const { connection, kernel } = open(t);
-  const applier = new Applier(kernel);
+  const stages: string[] = [];
+  const applier = new Applier(kernel, undefined, (stage) => stages.push(stage));
   t.equal(await applier.takeOver(), undefined);
   const programFor = programs('first');
   const [first, second] = [programFor(443, 7), programFor(444, 8)];
@@ -84,6 +85,7 @@ t.test('the applier loads, switches, collects, and takes over what is there', as
   );
   t.equal(await applier.collect(), false);
   t.strictSame((await kernel.list()).chains, namesOf(second).add('generation_8'));
+  t.strictSame(stages, ['load', 'switch', 'load', 'switch', 'collect'], 'each is timed');
 
   const heir = new Applier(new NftKernel(connection));
   t.equal(await heir.takeOver(), 8);

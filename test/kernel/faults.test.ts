@@ -120,6 +120,7 @@ class Gateway {
     log: createLog({ write: () => void this.warnings++ }),
     now: () => new Date(),
     onSwitch: () => {},
+    onCompiled: () => {},
     onApplied: () => {},
     onFailed: (stage, error) => this.failed.push(`${stage}: ${error.message}`),
     remember: async () => {},

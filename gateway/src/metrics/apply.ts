@@ -5,7 +5,9 @@ import { counter, type Families, gauge, pulled, pulledNumber } from './family.js
 const BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.5, 1, 2, 5, 10, 30, 60];
 
 /** Of an application that fails, and of a snapshot that is refused before. */
-const STAGES = ['snapshot', 'compile', 'load', 'switch', 'edit'];
+const STAGES = ['snapshot', 'compile', 'load', 'switch', 'edit'] as const;
+/** What is timed beside them. */
+const TIMED = [...STAGES, 'collect', 'all'] as const;
 /** As `watchTable` tells them, and the routing rules of the guard. */
 const DRIFT_KINDS = ['table', 'chain', 'rule', 'map', 'element', 'counter', 'unknown', 'guard'];
 
@@ -46,10 +48,14 @@ function pulledApplyMetrics(families: Families) {
 export function applyMetrics(families: Families) {
   const seconds = new Histogram({
     name: 'sluice_apply_seconds',
-    help: 'Time from a wanted program to the kernel having it, of applications that succeeded',
+    help:
+      'Time that stages of applications took that succeeded: snapshot (it is read and verified), compile, load and ' +
+      'switch, or edit, and collect (of old content); all: from a wanted program to the kernel having it',
+    labelNames: ['stage'],
     buckets: BUCKETS_SECONDS,
     registers: [families.registry],
   });
+  for (const stage of TIMED) seconds.zero({ stage });
   const revisions = gauge(families, {
     name: 'sluice_snapshot_revision',
     help: 'Revision of the newest snapshot accepted (wanted) and of the one in the kernel (applied)',
@@ -78,7 +84,8 @@ export function applyMetrics(families: Families) {
       revisions({ state }, revision);
       times({ state }, Date.now() / 1000);
     },
-    applied: (durationSeconds: number) => seconds.observe(durationSeconds),
+    applyTook: (stage: (typeof TIMED)[number], durationSeconds: number) =>
+      seconds.observe({ stage }, durationSeconds),
     applyFailed: (stage: string) => failures({ stage }),
     drifted: (kind: string) => drift({ kind }),
   };

@@ -107,7 +107,7 @@ t.test('every family, by its fixed name', async (t) => {
   metrics.flowRecords(() => [{ sink: 'stdout', outcome: 'written', count: 9 }]);
   metrics.revision('wanted', 8);
   metrics.revision('applied', 7);
-  metrics.applied(0.25);
+  metrics.applyTook('all', 0.25);
   metrics.applyFailed('commit');
   metrics.drifted('flush');
   metrics.drifted('flush');
@@ -125,8 +125,9 @@ t.test('every family, by its fixed name', async (t) => {
   has('sluice_dropped_packets_total', { reason: 'spoofed' }, 5);
   has('sluice_snapshot_revision', { state: 'wanted' }, 8);
   has('sluice_snapshot_revision', { state: 'applied' }, 7);
-  has('sluice_apply_seconds_bucket', { le: '0.5' }, 1);
-  has('sluice_apply_seconds_count', {}, 1);
+  has('sluice_apply_seconds_bucket', { le: '0.5', stage: 'all' }, 1);
+  has('sluice_apply_seconds_count', { stage: 'all' }, 1);
+  has('sluice_apply_seconds_count', { stage: 'collect' }, 0);
   has('sluice_apply_failures_total', { stage: 'commit' }, 1);
   has('sluice_drift_total', { kind: 'flush' }, 2);
   has('sluice_inventory_age_seconds', { account: '111122223333', region: 'us-east-1' }, 12.5);

@@ -20,6 +20,8 @@ const LOAD_TRANSACTION_BYTES_MAX = 1 << 20;
  */
 export type ApplyStage = 'load' | 'switch' | 'edit';
 
+type OnStage = (stage: ApplyStage | 'collect', seconds: number) => void;
+
 /** The kernel refused a program, or its answer was lost. */
 export class ApplyError extends Error {
   override readonly name = 'ApplyError';
@@ -83,6 +85,7 @@ function switchBatch(program: Program, present: TableContent): Batch {
 export class Applier {
   readonly #kernel: NftKernel;
   readonly #owns: () => boolean;
+  readonly #onStage: OnStage;
   /** What the table has, or gets when it is made, left behind by a process that owned it, or was put to sleep. */
   #tableFlags: number | undefined;
   /** What the table holds, as far as is known. */
@@ -98,10 +101,14 @@ export class Applier {
   /** Chains that are in the table, but maybe without their rules: their collection was begun. */
   readonly #emptied = new Set<string>();
 
-  /** `owns`: others may not change the table while this process lives, and it stays behind. From Linux 6.9. */
-  constructor(kernel: NftKernel, owns = () => false) {
+  /**
+   * `owns`: others may not change the table while this process lives, and it stays behind. From Linux 6.9. `onStage`:
+   * how long what succeeded took.
+   */
+  constructor(kernel: NftKernel, owns = () => false, onStage: OnStage = () => {}) {
     this.#kernel = kernel;
     this.#owns = owns;
+    this.#onStage = onStage;
   }
 
   /** Looks at what another process, or a change by hand, left behind. Gives the generation that was in force. */
@@ -211,8 +218,10 @@ export class Applier {
   }
 
   async #stage(stage: ApplyStage, commit: () => Promise<void>): Promise<void> {
+    const startMs = performance.now();
     try {
       await commit();
+      this.#onStage(stage, (performance.now() - startMs) / 1000);
     } catch (cause) {
       if (stage !== 'load' && cause instanceof UnknownOutcomeError) this.#inForce = undefined;
       this.#grown.clear();
@@ -281,6 +290,7 @@ export class Applier {
     };
     for (const name of gone) this.#retiredMs.delete(name);
     for (const name of chains) this.#emptied.delete(name);
+    this.#onStage('collect', (performance.now() - now) / 1000);
     return this.#hasGarbage;
   }
 

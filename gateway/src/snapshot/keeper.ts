@@ -16,7 +16,7 @@ export interface KeeperOptions {
   /** The folder of our own that holds the last snapshot that was in force. */
   readonly lastGood: string;
   readonly log: Log;
-  readonly onSnapshot: (snapshot: Snapshot) => void;
+  readonly onSnapshot: (snapshot: Snapshot, readSeconds: number) => void;
   readonly onRefused: (error: Error) => void;
 }
 
@@ -124,7 +124,9 @@ export class SnapshotKeeper {
       const { ino, mtimeMs, size } = await stat(join(this.#options.wanted, MANIFEST_FILE));
       const seen = `${ino} ${mtimeMs} ${size}`;
       if (seen === this.#seen) return;
-      this.#accept(await readSnapshot(this.#options.wanted, this.#newest));
+      const startMs = performance.now();
+      const snapshot = await readSnapshot(this.#options.wanted, this.#newest);
+      this.#accept(snapshot, (performance.now() - startMs) / 1000);
       this.#seen = seen;
       this.#refused = '';
     } catch (error) {
@@ -132,7 +134,7 @@ export class SnapshotKeeper {
     }
   }
 
-  #accept(snapshot: Snapshot): void {
+  #accept(snapshot: Snapshot, readSeconds: number): void {
     const newest = this.#newest;
     if (newest !== undefined && digest(newest) === digest(snapshot)) return;
     const revisionMin = newest === undefined ? this.#revisionMin : newest.revision + 1;
@@ -142,7 +144,7 @@ export class SnapshotKeeper {
       );
     }
     this.#newest = snapshot;
-    this.#options.onSnapshot(snapshot);
+    this.#options.onSnapshot(snapshot, readSeconds);
   }
 
   /** Tried again at every look, told once. */
