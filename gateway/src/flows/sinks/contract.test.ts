@@ -112,6 +112,48 @@ t.test('a sink that hangs slows none of the others', async (t) => {
   deaf.close();
 });
 
+/** Answers to a request of five records, with how many of them were rejected. */
+const PARTIAL: readonly (readonly [answer: string, rejected: number])[] = [
+  ['', 0],
+  ['{}', 0],
+  ['null', 0],
+  ['thank you', 0],
+  ['{"partialSuccess":null}', 0],
+  ['{"partialSuccess":{"errorMessage":"a warning"}}', 0],
+  ['{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"too old"}}', 2],
+  ['{"partialSuccess":{"rejectedLogRecords":3}}', 3],
+  ['{"partialSuccess":{"rejectedLogRecords":"99"}}', 5],
+  ['{"partialSuccess":{"rejectedLogRecords":-2}}', 0],
+  ['{"partialSuccess":{"rejectedLogRecords":"1.5"}}', 0],
+  ['{"partialSuccess":{"rejectedLogRecords":"many"}}', 0],
+];
+
+t.test(
+  'what an OTLP receiver rejects of a request that it takes is dropped, and all else is written',
+  async (t) => {
+    const answers = PARTIAL.map(([answer]) => answer);
+    const server = createServer((_, response) => void response.end(answers.shift()));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    t.teardown(() => server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/logs`;
+    let [received, dropped] = [0, 0];
+    const sink = await open({ type: 'otlp', url });
+    for (const [answer, rejected] of PARTIAL) {
+      writeAll(sink, numbers(1, 5));
+      [received, dropped] = [received + 5, dropped + rejected];
+      await until(() => sink.counts().queued === 0);
+      const expected = {
+        received,
+        written: received - dropped,
+        dropped,
+        droppedByReason: { refused: dropped },
+      };
+      t.match(sink.counts(), expected, answer);
+    }
+    await sink.stop();
+  },
+);
+
 t.test('what a URL holds beside its host stands in no error', async (t) => {
   const server = createServer((_, response) => void response.writeHead(503).end('busy'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

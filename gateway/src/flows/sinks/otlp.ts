@@ -77,7 +77,8 @@ export function otlpBody(gateway: string): HttpBody {
         const { partialSuccess } = JSON.parse(answer) as {
           partialSuccess?: { rejectedLogRecords?: string | number };
         };
-        return Number(partialSuccess?.rejectedLogRecords ?? 0);
+        const rejected = Number(partialSuccess?.rejectedLogRecords ?? 0);
+        return Number.isInteger(rejected) ? Math.max(0, rejected) : 0;
       } catch {
         return 0;
       }
