@@ -99,8 +99,10 @@ for (const { family, subnet, dst } of FAMILIES) {
       await load();
       const [noisy, quiet] = newSources(subnet, 2) as [string, string];
       const flood = repeated(1_000, noisy, dst, index + 1);
+      const rulesetId = await stand.loader.kernel.rulesetId();
       const { logged, seconds } = await refuse(t, by, [...flood, ...repeated(1, quiet, dst, index + 1)]);
       t.equal(logged(quiet), 1);
+      t.equal(await stand.loader.kernel.rulesetId(), rulesetId, 'what rules put into sets is no change');
       const { burstPackets } = LOG_LIMITS.source;
       t.ok(
         logged(noisy) >= burstPackets && logged(noisy) <= most(LOG_LIMITS.source, seconds),

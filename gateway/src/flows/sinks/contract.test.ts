@@ -7,7 +7,7 @@ import t, { type Test } from 'tap';
 import { createLog } from '../../log.js';
 import type { FlowSink, SinkCounts } from '../queue.js';
 import { type SinkInput, sinkSchema } from './config.js';
-import { numbered, type Stand, stands } from './fixture.js';
+import { guardedKafkaSink, numbered, type Stand, stands } from './fixture.js';
 import { HttpOutput, LINES } from './http.js';
 import { openSink } from './open.js';
 
@@ -110,6 +110,35 @@ t.test('a sink that hangs slows none of the others', async (t) => {
   await Promise.all([hung.stop(), well.stop(), receiver.close()]);
   t.ok(isBalanced(hung.counts()));
   deaf.close();
+});
+
+t.test('a Kafka broker that does not know the user, or has another certificate, gets nothing', async (t) => {
+  const folder = t.testdir();
+  const receiver = await stands(folder)
+    .find(({ name }) => name.startsWith('Kafka over TLS'))!
+    .receive();
+  if (receiver === undefined) return;
+  const { tls: _, ...trusting } = guardedKafkaSink(folder, receiver.port) as { tls: unknown } & SinkInput;
+  const unknown = guardedKafkaSink(folder, receiver.port, 'mallory');
+  for (const [config, why] of [
+    [unknown, /closed|disconnect/i],
+    [{ ...trusting, tls: {} }, /self-signed certificate/],
+  ] as const) {
+    const lines: string[] = [];
+    const told = createLog({ write: (line) => lines.push(line) });
+    const sink = await openSink(sinkSchema.parse(config), {
+      gateway: 'gw-a',
+      log: told,
+      queue: { ...FAST, stopMs: 10 },
+    });
+    sink.write(numbered(1));
+    await until(() => lines.length > 0);
+    t.match(lines[0], why);
+    t.match(sink.counts(), { received: 1, written: 0, queued: 1 });
+    await sink.stop();
+  }
+  t.same(receiver.ports, []);
+  await receiver.close();
 });
 
 /** Answers to a request of five records, with how many of them were rejected. */

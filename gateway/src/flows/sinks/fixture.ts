@@ -5,11 +5,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import { gunzipSync } from 'node:zlib';
 import type { FlowRecord } from '../record.js';
 import type { SinkInput } from './config.js';
 import { decodeIpfix } from './ipfix.fixture.js';
+import { guardBroker, LOGIN } from './kafka.fixture.js';
 
 /** A record that its source port tells from others. */
 export const numbered = (port: number): FlowRecord => ({
@@ -183,6 +184,29 @@ async function kafka(): Promise<Receiver | undefined> {
   return { port, ports, close };
 }
 
+async function guardedKafka(secure: TlsOptions): Promise<Receiver | undefined> {
+  const broker = await kafka();
+  if (broker === undefined) return undefined;
+  const guard = await listening(guardBroker(broker.port, secure), 0, broker.ports);
+  return {
+    ...guard,
+    close: async () => {
+      await guard.close();
+      await broker.close();
+    },
+  };
+}
+
+/** What a broker that asks who is there takes; `username` is ours where it is left out. */
+export function guardedKafkaSink(folder: string, port: number, username: string = LOGIN.username): SinkInput {
+  process.env.KAFKA_PASSWORD = LOGIN.password;
+  return {
+    ...{ type: 'kafka', brokers: [`127.0.0.1:${port}`], topic: 'flows' },
+    tls: { caFile: certificate(folder).cert, serverName: 'localhost' },
+    sasl: { mechanism: 'plain', username, password: { env: 'KAFKA_PASSWORD' } },
+  };
+}
+
 export function stands(folder: string): readonly Stand[] {
   const file = join(folder, 'flows.jsonl');
   const syslog = (protocol: 'udp' | 'tcp' | 'tls') => (port: number) => ({
@@ -264,6 +288,13 @@ export function stands(folder: string): readonly Stand[] {
       keepsOrder: false,
       config: (port) => ({ type: 'kafka', brokers: [`127.0.0.1:${port}`], topic: 'flows' }),
       receive: (port) => (port === undefined ? kafka() : Promise.resolve(undefined)),
+    },
+    {
+      name: 'Kafka over TLS, with a password',
+      isReliable: true,
+      keepsOrder: false,
+      config: (port) => guardedKafkaSink(folder, port),
+      receive: (port) => (port === undefined ? guardedKafka(secure()) : Promise.resolve(undefined)),
     },
     {
       name: 'S3',
