@@ -27,6 +27,7 @@ export function objectKey({ prefix, gateway }: Pick<S3Options, 'prefix' | 'gatew
 export class S3Output implements Output {
   readonly #options: S3Options;
   #client: Client | undefined;
+  readonly #closing = new AbortController();
 
   constructor(options: S3Options) {
     this.#options = options;
@@ -49,6 +50,7 @@ export class S3Output implements Output {
           ContentType: 'application/x-ndjson',
           ContentEncoding: 'gzip',
         }),
+        { abortSignal: this.#closing.signal },
       );
       return { written: items.length };
     } catch (error) {
@@ -57,6 +59,8 @@ export class S3Output implements Output {
   }
 
   async close(): Promise<void> {
+    // Else the SDK tries again what the queue keeps for the next process.
+    this.#closing.abort();
     this.#client?.destroy();
   }
 }
