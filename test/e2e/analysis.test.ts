@@ -283,7 +283,7 @@ t.test('learn proposes a policy that reads back and permits what was seen', asyn
   t.equal(few.policy.match(/cidr: (?:203|198)/g)?.length ?? 0, 0, 'both in one wide prefix');
   t.match(await sluice(folder, ['learn', '--group', 'nobody', ...args.slice(2)]), {
     code: 2,
-    error: 'Cannot learn: there is no group called "nobody"\n',
+    error: 'Cannot learn: there is no group called "nobody", sluice groups lists them\n',
   });
 });
 

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Status } from 'sluice-gateway/admin/answers.js';
 import type { AuditEvent } from 'sluice-gateway/changes/audit.js';
 import type { HistoryEntry } from 'sluice-gateway/snapshot/history.js';
@@ -120,7 +120,10 @@ t.test('a trial ends by itself, by its canary, when asked, and when the gateway 
   t.match(await desk.run('revert'), { code: 0, out: /is in force again/ });
   t.ok(desk.passes());
 
-  await desk.apply(CLOSED, '--confirm', '1s');
+  t.match(await desk.apply(CLOSED, '--confirm', '1s', '--canary', 'sleep 60'), {
+    code: 2,
+    error: 'Cannot confirm: the time is up, what was in force before is again\n',
+  });
   await desk.audited('revert', 'time');
   t.ok(desk.passes());
   t.equal(await desk.held(), undefined);
@@ -148,7 +151,10 @@ t.test('what is confirmed replaces the files, and stays', async (t) => {
   t.match({ code: confirmed.code, ...JSON.parse(confirmed.out) }, { code: 0, state: 'applied' });
   t.equal(desk.policyFile(), CLOSED);
   t.equal(readFileSync(stage.path('policy.before/policy.yaml'), 'utf8'), POLICY);
-  t.match(await desk.run('confirm'), { code: 2, error: 'Cannot confirm: no policy is on trial\n' });
+  t.match(await desk.run('confirm'), {
+    code: 2,
+    error: /^Cannot confirm: no policy is on trial, sluice history lists/,
+  });
   await until('the client follows', async () => (await desk.held()) === undefined);
   t.notOk(desk.passes());
   await stage.product!.stop('SIGKILL');
@@ -187,6 +193,14 @@ t.test('a rollback holds an old snapshot until it is released', async (t) => {
   await until('the change is in force', () => !desk.passes());
   await until('it is in the history', async () => (await desk.history()).length > 1);
   t.match(await desk.run('rollback', '999999'), { code: 2, error: /has no revision 999999/ });
+  t.match(await desk.run('rollback'), {
+    code: 2,
+    error: /give either a revision of sluice history or --release/,
+  });
+  t.match(await desk.run('rollback', '--release'), {
+    code: 2,
+    error: /nothing is held, the newest policy is in force/,
+  });
   t.match(await desk.run('rollback', String(first!.revision)), { code: 0, out: /is held in force/ });
   t.ok(desk.passes());
   writePolicy(stage, CLOSED.replaceAll('workers-to-ledger', 'later'));
@@ -200,6 +214,11 @@ t.test('a rollback holds an old snapshot until it is released', async (t) => {
   t.match(await desk.run('rollback', '--release'), { code: 0, out: /is in force/ });
   t.notOk(desk.passes());
   t.equal(await desk.held(), undefined);
+  rmSync(stage.path(`state/last-good/bodies/${first!.manifest}`));
+  t.match(await desk.run('rollback', String(first!.revision)), {
+    code: 2,
+    error: /^Cannot roll back: revision \d+ can't be read, take another one: ENOENT/,
+  });
   t.ok(existsSync(stage.path('state/audit.jsonl')));
   t.notOk(existsSync(stage.path('state/held.json')));
   t.equal(stage.attempt('b', [{ from: ROGUE.address, ...LEDGER, protocol: 'tcp' }])[0], false);

@@ -206,7 +206,12 @@ const CASES: readonly Case[] = [
     ['workers: 3 prefixes', 'PREFIX       SINCE                 FROM'],
     '',
   ],
-  [['groups', 'nobody', ...config], 2, '', 'Cannot show group: there is none called "nobody"'],
+  [
+    ['groups', 'nobody', ...config],
+    2,
+    '',
+    'Cannot show group: there is none called "nobody", sluice groups lists them',
+  ],
   [
     ['inventory', ...config],
     0,

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { HistoryEntry } from 'sluice-gateway/snapshot/history.js';
 import t, { type Test } from 'tap';
 import type { Machine } from '../support/machine.js';
 import { bootMachine, needMachine, putPackage } from '../support/package.js';
@@ -23,6 +24,16 @@ const STORY = [
 const READ = ['configuration', 'metrics', 'runbooks'];
 /** There is no AWS command line here, nor an account. */
 const CANNOT_RUN = /^aws /;
+/** What pages name in passing and no block runs. */
+const ONLY_NAMED = new Set([
+  'sluice run', // the services run it
+  'npm run package', // not on a gateway
+  'terraform show -json', // not ours
+  'nft flush ruleset', // what others do
+  'nft monitor', // has no end
+]);
+/** Stands for what only who reads can know. */
+const PLACEHOLDER = /^(?:NAME|FILE|REVISION)$/;
 const VERSION = '0.1.0';
 
 const CHECKOUT = { address: '10.0.1.10', zone: 'a' } as const;
@@ -51,6 +62,11 @@ const blocksOf = (page: string): Block[] =>
     text: text!,
   }));
 
+function revisionBefore(machine: Machine): string {
+  const entries = JSON.parse(machine.run('sluice', 'history', '--json')) as readonly HistoryEntry[];
+  return String(entries.at(-2)!.revision);
+}
+
 /** Runs a block until it ends as it is to, while functions call: what was saved takes effect within seconds. */
 async function execute({ machine, call }: Scene, { says, text }: Block): Promise<Said> {
   const code = says === 'exits 1' ? 1 : 0;
@@ -58,7 +74,11 @@ async function execute({ machine, call }: Scene, { says, text }: Block): Promise
   try {
     return await until('', () => {
       if (said !== undefined) call();
-      said = machine.try('bash', '-ec', `cd /root\n${text}`);
+      said = machine.try(
+        'bash',
+        '-ec',
+        `cd /root\n${text.replaceAll('REVISION', () => revisionBefore(machine))}`,
+      );
       return said.code === code && said;
     });
   } catch {
@@ -94,6 +114,25 @@ t.test('every page is in the story or only to be read, and links to what is ther
   for (const name of pages) {
     for (const [, path] of readPage(name).matchAll(/\]\(([^):#]+)\)/g))
       t.ok(existsSync(join(DOCS, path!)), `${name}.md links to ${path}`);
+  }
+});
+
+t.test('every command that a page names in passing is run in some block', async (t) => {
+  const blocks = STORY.flatMap((name) => blocksOf(readPage(name)));
+  const lines = blocks
+    .filter(({ language, text }) => language === 'sh' && !CANNOT_RUN.test(text))
+    .flatMap(({ text }) => text.replaceAll('\\\n', ' ').split('\n'))
+    .map((line) => line.split(/\s+/));
+  const named = [...STORY, ...READ].flatMap((name) =>
+    [...readPage(name).matchAll(/`((?:sluice|nft|ip|systemctl|apt|npm|terraform) [^`\n]+)`/g)].map(
+      ([, command]) => command!,
+    ),
+  );
+  t.ok(named.length > 20);
+  for (const command of new Set(named)) {
+    const words = command.split(' ').filter((word) => !PLACEHOLDER.test(word));
+    const isRun = lines.some((line) => words.every((word) => line.includes(word)));
+    t.equal(isRun, !ONLY_NAMED.has(command), command);
   }
 });
 

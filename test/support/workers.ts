@@ -50,6 +50,7 @@ defaultAction: { action: DENY }
 /** A function in a subnet of its own. */
 export interface OwnFunction extends Omit<FunctionState, 'subnetIds'> {
   readonly subnet: string;
+  readonly subnet6?: string;
 }
 
 /** What AWS knows when it holds these functions. */
@@ -57,13 +58,19 @@ export function awsState(functions: readonly OwnFunction[], faults: readonly Fau
   const idOf = (name: string) => `subnet-${name}`;
   const region: RegionState = {
     functions: functions.map(
-      ({ subnet: _, ...fn }): FunctionState => ({
+      ({ subnet: _, subnet6, ...fn }): FunctionState => ({
         ...fn,
+        dualStack: subnet6 !== undefined,
         subnetIds: [idOf(fn.name)],
         securityGroupIds: ['sg-1'],
       }),
     ),
-    subnets: functions.map(({ name, subnet }): SubnetState => ({ id: idOf(name), vpcId: VPC, cidr: subnet })),
+    subnets: functions.map(
+      ({ name, subnet, subnet6 }): SubnetState => ({
+        ...{ id: idOf(name), vpcId: VPC, cidr: subnet },
+        ipv6Cidrs: subnet6 === undefined ? [] : [subnet6],
+      }),
+    ),
     vpcs: [{ id: VPC, cidrs: ['10.0.0.0/16'] }],
   };
   return {

@@ -47,6 +47,7 @@ export function whyUnknown(
   const scopes = scopesOf(expression, inventory);
   const lacking = (part: keyof Scope['learntAt']) =>
     scopes.some(({ learntAt }) => learntAt[part] === undefined);
+  if (inventory.scopes.length === 0) return 'nothing is known of AWS';
   if (scopes.length === 0) return 'no account and region of the configuration is what it selects from';
   if (scopes.some(({ refreshedAt }) => refreshedAt === undefined))
     return 'an account or region it selects from was never read';

@@ -94,6 +94,8 @@ export function loadPolicy(path: string): LoadedPolicy {
     return readFiles(path);
   } catch (error) {
     if (error instanceof PolicyError) throw error;
-    throw new Error(`Cannot read policy: ${(error as Error).message}`, { cause: error });
+    const { code, path: missing, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? `there is no file or folder ${missing}` : message;
+    throw new Error(`Cannot read policy: ${why}`, { cause: error });
   }
 }

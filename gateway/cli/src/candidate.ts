@@ -27,11 +27,13 @@ export async function putCandidate(config: Config, policy: string, { wanted }: F
   const isFolder = statSync(policy).isDirectory();
   if (realpathSync(policy) === realpathSync(config.policy.path))
     throw new Error(
-      `Cannot apply: ${policy} is the policy of the configuration, in force as soon as it is saved`,
+      `Cannot apply: ${policy} is the policy of the configuration, in force as soon as it is saved: give another`,
     );
   if (isFolder !== statSync(config.policy.path).isDirectory()) {
     const [is, should] = isFolder ? ['a folder', 'a file'] : ['a file', 'a folder'];
-    throw new Error(`Cannot apply: ${policy} is ${is}, and what policy.path names is ${should}`);
+    throw new Error(
+      `Cannot apply: ${policy} is ${is}, and what policy.path names is ${should}: give ${should}`,
+    );
   }
   const folder = join(config.state.path, CANDIDATE_FOLDER);
   rmSync(folder, { recursive: true, force: true });

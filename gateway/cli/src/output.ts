@@ -18,20 +18,6 @@ export function sayJson(value: unknown): void {
   process.stdout.write(`${printableJson(value)}\n`);
 }
 
-/** Columns as wide as their widest cell, two spaces apart. */
-export function sayTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
-  const cells = [head, ...rows].map((row) => row.map(printable));
-  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
-  for (const row of cells) {
-    process.stdout.write(
-      `${row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('  ')
-        .trimEnd()}\n`,
-    );
-  }
-}
-
 /** Says a value as JSON where that was asked for, else in words. */
 export function show<T>(options: { readonly json?: boolean }, value: T, text: (value: T) => void): void {
   if (options.json === true) sayJson(value);
@@ -43,13 +29,14 @@ export const plural = (count: number, word: string) => `${count} ${word}${count 
 /** The width that every human form fits. */
 export const COLUMNS_MAX = 100;
 
-/** The text in lines that fit, cut at spaces; a longer word keeps a line of its own. */
+/** The text in lines that fit, cut at spaces, and inside of a word only where that is longer than a line. */
 export function wrap(text: string, columns: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(' ')) {
     const last = lines.at(-1);
     if (last !== undefined && last.length + 1 + word.length <= columns) lines[lines.length - 1] += ` ${word}`;
-    else lines.push(word);
+    else
+      for (let at = 0; at === 0 || at < word.length; at += columns) lines.push(word.slice(at, at + columns));
   }
   return lines;
 }
@@ -66,6 +53,26 @@ export function sayWrapped(lead: string, text: string): void {
 export function cell(text: string, columns: number): string {
   const shown = printable(text);
   return shown.length > columns ? `${shown.slice(0, columns - 1)}…` : shown.padEnd(columns);
+}
+
+const GAP = '  ';
+
+/** Columns as wide as their widest cell; where that is too wide for a line, the widest of them are cut. */
+export function tableLines(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const cells = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => cells.reduce((most, row) => Math.max(most, row[column]!.length), 0));
+  const columns = COLUMNS_MAX - GAP.length * (head.length - 1);
+  while (widths.reduce((sum, width) => sum + width) > columns) widths[widths.indexOf(Math.max(...widths))]!--;
+  return cells.map((row) =>
+    row
+      .map((text, column) => cell(text, widths[column]!))
+      .join(GAP)
+      .trimEnd(),
+  );
+}
+
+export function sayTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
+  for (const line of tableLines(head, rows)) say(line);
 }
 
 const SIZES = ['', 'k', 'M', 'G', 'T', 'P'];

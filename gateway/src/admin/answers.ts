@@ -37,7 +37,9 @@ export interface GroupAnswer {
 export function answerGroups(snapshot: Snapshot, name?: string): GroupAnswer[] {
   const wanted = snapshot.groups.filter((group) => name === undefined || group.name === name);
   if (name !== undefined && wanted.length === 0) {
-    throw new QuestionError(`Cannot show group: there is none called ${JSON.stringify(name)}`);
+    throw new QuestionError(
+      `Cannot show group: there is none called ${JSON.stringify(name)}, sluice groups lists them`,
+    );
   }
   return wanted.map(({ name, resolved, parts }) => {
     const texts = new Set(parts.flat().map(printPrefix));

@@ -14,7 +14,8 @@ const SLOT_MS = 10_000;
 /** Kept apart in one stretch; what comes further is counted together, without a name. About 0.3 kB each. */
 const KEYS_MAX = 1_024;
 
-const topQuerySchema = z.strictObject({ count: z.coerce.number().int().min(1).max(100).default(10) });
+const COUNT_MAX = 100;
+const topQuerySchema = z.strictObject({ count: z.coerce.number().int().min(1).max(COUNT_MAX).default(10) });
 
 /** What was counted of one of the busiest. */
 export interface Busy<Label> {
@@ -162,7 +163,10 @@ export class Busiest implements ConnectionObserver {
   /** Answers a question as it came. Throws QuestionError. */
   answer(question: Readonly<Record<string, string>>): TopAnswer {
     const parsed = topQuerySchema.safeParse(question);
-    if (!parsed.success) throw new QuestionError(`Cannot show top: ${z.prettifyError(parsed.error)}`);
+    if (!parsed.success)
+      throw new QuestionError(
+        `Cannot show top: count ${JSON.stringify(question.count)} is not a number from 1 to ${COUNT_MAX}`,
+      );
     this.#turn();
     const { count } = parsed.data;
     return {

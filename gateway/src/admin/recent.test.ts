@@ -145,7 +145,9 @@ t.test('the busiest of the last minute', async (t) => {
     ],
   });
   t.equal(busiest.answer({ count: '1' }).functions.length, 1);
-  t.throws(() => busiest.answer({ count: '0' }), { message: /^Cannot show top: / });
+  t.throws(() => busiest.answer({ count: '0' }), {
+    message: 'Cannot show top: count "0" is not a number from 1 to 100',
+  });
   nowMs = 30_000;
   busiest.event(event('10.0.1.10', '203.0.113.10', 'new'));
   t.equal(busiest.answer({}).functions[0]!.connections, 2, 'of two stretches');

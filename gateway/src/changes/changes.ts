@@ -208,7 +208,12 @@ export class Changes {
         throw new QuestionError(
           `Cannot roll back: the history has no revision ${revision}, see sluice history`,
         );
-      const snapshot = await this.#options.keeper.history.read(entry, before.snapshot);
+      const snapshot = await this.#options.keeper.history
+        .read(entry, before.snapshot)
+        .catch((cause: Error) => {
+          const why = `revision ${revision} can't be read, take another one: ${cause.message}`;
+          throw new QuestionError(`Cannot roll back: ${why}`, { cause });
+        });
       const held: Held = { kind: 'rollback', snapshot, who, since: new Date().toISOString() };
       const heldBefore = this.#held;
       this.#held = held;
@@ -229,7 +234,8 @@ export class Changes {
   /** What is held is held no more: the newest of the controller client is enforced. */
   release(who: string): Promise<ChangeAnswer> {
     return this.#alone('release', async (before) => {
-      if (this.#held === undefined) throw new QuestionError('Cannot release: nothing is held');
+      if (this.#held === undefined)
+        throw new QuestionError('Cannot release: nothing is held, the newest policy is in force');
       if (this.#newest === undefined)
         throw new QuestionError('Cannot release: the controller client has brought no snapshot yet');
       const held = this.#held;
@@ -285,7 +291,10 @@ export class Changes {
   }
 
   #trial(what: string): void {
-    if (this.#held?.kind !== 'trial') throw new QuestionError(`Cannot ${what}: no policy is on trial`);
+    if (this.#held?.kind !== 'trial')
+      throw new QuestionError(
+        `Cannot ${what}: no policy is on trial, sluice history lists what was in force, and sluice status what is`,
+      );
   }
 
   /** Resolves with what was in force before. */

@@ -50,12 +50,15 @@ function showOutcome(outcome: Outcome): void {
   if (outcome.why !== undefined) say(`  reverted: ${outcome.why}`);
 }
 
-/** Whether a command of the operator's succeeds, while there is time; what it writes goes to standard error. */
-async function succeeds(command: string, until: string | undefined): Promise<boolean> {
-  const leftMs = until === undefined ? undefined : Math.max(1, Date.parse(until) - Date.now());
+/**
+ * Whether a command of the operator's succeeds; undefined: it had not ended in time. What it writes goes to standard
+ * error.
+ */
+async function succeeds(command: string, until: string): Promise<boolean | undefined> {
+  const leftMs = Math.max(1, Date.parse(until) - Date.now());
   const child = spawn('sh', ['-c', command], { stdio: ['ignore', 2, 2], timeout: leftMs });
-  const [code] = (await once(child, 'close')) as [number | null];
-  return code === 0;
+  const [code] = await once(child, 'close');
+  return child.killed ? undefined : code === 0;
 }
 
 /** Undefined: nobody answered in time. */
@@ -84,7 +87,7 @@ function install(config: Config): void {
   } catch (cause) {
     const why = (cause as Error).message;
     throw new Error(
-      `Cannot replace ${config.policy.path}: ${why}; the gateway enforces what was applied until these files are others`,
+      `Cannot replace ${config.policy.path}: ${why}; save the policy there yourself, the gateway enforces what was applied until then`,
       { cause },
     );
   }
@@ -96,7 +99,12 @@ async function revert(options: Options, why: string): Promise<Outcome> {
 
 async function apply(options: ApplyOptions): Promise<Outcome> {
   const read = readConfig(options.config);
-  const manifest = await putCandidate(read, options.policy, await readFiles(options));
+  const files = await readFiles(options);
+  const manifest = await putCandidate(read, options.policy, files).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === undefined) throw cause;
+    const advice = cause.code === 'EACCES' ? ', run it as root' : '';
+    throw new Error(`Cannot apply: ${cause.message}${advice}`, { cause });
+  });
   const confirmSeconds = options.confirm && String(options.confirm);
   const query = { manifest, ...(confirmSeconds && { confirmSeconds }) };
   const answer = await tell<ChangeAnswer>(socketOf(options), '/apply', query);
@@ -105,14 +113,18 @@ async function apply(options: ApplyOptions): Promise<Outcome> {
     install(read);
     return { state: 'applied', ...answer };
   }
-  if (options.canary !== undefined && !(await succeeds(options.canary, until)))
-    return revert(options, 'the canary failed');
+  const isTime = new Error('Cannot confirm: the time is up, what was in force before is again');
+  if (options.canary !== undefined) {
+    const isFine = await succeeds(options.canary, until);
+    if (isFine === undefined) throw isTime;
+    if (!isFine) return revert(options, 'the canary failed');
+  }
   if (options.json === true || !process.stdin.isTTY) return { state: 'trial', ...answer };
   showOutcome({ state: 'trial', ...answer });
   const kept = await keeps(until);
   if (kept === true) return confirm(options, read);
   if (kept === false) return revert(options, 'not confirmed');
-  throw new Error('Cannot confirm: the time is up, what was in force before is again');
+  throw isTime;
 }
 
 /** Adds `sluice apply`, `confirm` and `revert`. */
@@ -128,7 +140,7 @@ export function addApply(program: Command): void {
     .addOption(json())
     .action(async (options: ApplyOptions) => {
       if (options.canary !== undefined && options.confirm === undefined)
-        throw new Error('Cannot apply: --canary needs --confirm');
+        throw new Error('Cannot apply: --canary needs --confirm, such as --confirm 60s');
       const outcome = await apply(options);
       show(options, outcome, showOutcome);
       if (outcome.state === 'reverted') process.exitCode = EXIT.found;

@@ -9,7 +9,7 @@ import { preflight } from 'sluice-gateway/preflight/preflight.js';
 import { AskError, ask } from '../ask.js';
 import { type FromFiles, readFiles, readInterfaces } from '../files.js';
 import { config, json, needsFiles, type Options, policy, socket, socketOf } from '../options.js';
-import { COLUMNS_MAX, EXIT, plural, say, sayTable, sayWrapped, show, wrap } from '../output.js';
+import { EXIT, plural, say, sayTable, sayWrapped, show } from '../output.js';
 import { hasNetAdmin } from '../run.js';
 
 /** Findings that are only worth knowing which the human form shows without --all. */
@@ -25,7 +25,7 @@ function showFindings(findings: readonly LintFinding[]): void {
 }
 
 function showCheck({ content, warnings }: Wanted, findings: readonly LintFinding[], all: boolean): void {
-  for (const warning of warnings) say(`warning: ${warning}`);
+  for (const warning of warnings) sayWrapped('', `warning: ${warning}`);
   const infos = findings.filter(({ level }) => level === 'info');
   const shown = all ? infos : infos.slice(0, INFO_SHOWN_MAX);
   showFindings([...findings.filter(({ level }) => level === 'warning'), ...shown]);
@@ -36,8 +36,6 @@ function showCheck({ content, warnings }: Wanted, findings: readonly LintFinding
   const counts = `${plural(rules.length, 'rule')}, ${plural(content.groups.length, 'group')}, ${plural(functions, 'function')}`;
   say(`The policy can be enforced: ${counts}, default ${defaultAction.action}`);
 }
-
-const GAP_COLUMNS = 2;
 
 const TOPICS = [
   ['KERNEL', /^(?=kernel$)|^(?=problem\.)/],
@@ -50,15 +48,7 @@ function showTopic(head: string, name: RegExp, findings: readonly Finding[]): vo
   const rows = findings
     .filter((finding) => name.test(finding.name))
     .map((finding) => [finding.name.replace(name, ''), finding.level, finding.expected ?? '', finding.value]);
-  const heads = [head, 'LEVEL', 'EXPECTED', 'FOUND'];
-  const widths = [0, 1, 2].map((column) => Math.max(...[heads, ...rows].map((row) => row[column]!.length)));
-  const left = widths.reduce((sum, width) => sum + width + GAP_COLUMNS, 0);
-  const cut = (text: string) =>
-    left + text.length <= COLUMNS_MAX ? text : `${text.slice(0, COLUMNS_MAX - left - 1)}…`;
-  sayTable(
-    heads,
-    rows.map((row) => [...row.slice(0, -1), cut(row.at(-1)!)]),
-  );
+  sayTable([head, 'LEVEL', 'EXPECTED', 'FOUND'], rows);
 }
 
 /** Tables by topic, then in words what is not as it should be. */
@@ -68,10 +58,7 @@ function showKernel(findings: readonly Finding[]): void {
     say();
   }
   for (const { name, level, detail } of findings.filter((finding) => finding.level !== 'ok')) {
-    const indent = ' '.repeat('warning  '.length);
-    const [first, ...rest] = wrap(`${name}: ${detail}`, COLUMNS_MAX - indent.length);
-    say(`${level.padEnd(indent.length)}${first}`);
-    for (const line of rest) say(`${indent}${line}`);
+    sayWrapped(level.padEnd('warning  '.length), `${name}: ${detail}`);
   }
 }
 

@@ -5,10 +5,7 @@ import type { Origin } from 'sluice-gateway/snapshot/provenance.js';
 import { ask } from '../ask.js';
 import { readFiles } from '../files.js';
 import { config, isFromFiles, json, type Options, policy, socket, socketOf } from '../options.js';
-import { COLUMNS_MAX, plural, say, sayTable, show } from '../output.js';
-
-const SINCE_COLUMNS = '2026-01-31T00:00:00Z'.length;
-const GAP_COLUMNS = 2;
+import { plural, say, sayTable, sayWrapped, show } from '../output.js';
 
 /** A function by its account, region and name: an ARN alone fills a line. */
 export function shortArn(text: string): string {
@@ -22,21 +19,18 @@ function originText({ via, by, group }: Origin): string {
 }
 
 function showOrigins(origins: readonly Origin[]): void {
-  const prefixColumns = Math.max('PREFIX'.length, ...origins.map(({ prefix }) => prefix.length));
-  const columns = COLUMNS_MAX - prefixColumns - SINCE_COLUMNS - 2 * GAP_COLUMNS;
-  const cut = (text: string) => (text.length <= columns ? text : `${text.slice(0, columns - 1)}…`);
   sayTable(
     ['PREFIX', 'SINCE', 'FROM'],
-    origins.map((origin) => [origin.prefix, origin.since.replace(/\.\d+Z$/, 'Z'), cut(originText(origin))]),
+    origins.map((origin) => [origin.prefix, origin.since.replace(/\.\d+Z$/, 'Z'), originText(origin)]),
   );
 }
 
 function showGroup({ name, prefixes, functions, resolved, origins }: GroupAnswer): void {
   const count = plural(prefixes.length, 'prefix').replace(/xs$/, 'xes');
-  say(`${name}: ${count}${resolved ? '' : ', not all of it is known'}`);
+  sayWrapped('', `${name}: ${count}${resolved ? '' : ', not all of it is known'}`);
   if (origins === undefined) {
     for (const prefix of prefixes) say(`  ${prefix}`);
-    for (const arn of functions) say(`  holds ${arn}`);
+    for (const arn of functions) sayWrapped('  holds ', arn);
   } else showOrigins(origins);
 }
 

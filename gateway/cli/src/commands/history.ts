@@ -3,16 +3,13 @@ import type { ChangeAnswer } from 'sluice-gateway/changes/held.js';
 import type { HistoryEntry } from 'sluice-gateway/snapshot/history.js';
 import { ask, tell } from '../ask.js';
 import { config, json, type Options, socket, socketOf } from '../options.js';
-import { cell, sayTable, show } from '../output.js';
+import { sayTable, show } from '../output.js';
 import { showChange } from './apply.js';
-
-const WHO_COLUMNS = 22;
-const CHANGED_COLUMNS = 34;
 
 function showHistory(entries: readonly HistoryEntry[]): void {
   const rows = entries.toReversed().map(({ revision, at, who, isPolicy, changed }) => {
     const what = isPolicy ? 'policy' : 'members';
-    return [String(revision), at, cell(who, WHO_COLUMNS), what, cell(changed, CHANGED_COLUMNS)];
+    return [String(revision), at, who, what, changed];
   });
   sayTable(['REVISION', 'SINCE', 'WHO', 'OF', 'CHANGED'], rows);
 }
@@ -43,7 +40,7 @@ export function addHistory(program: Command): void {
     .addOption(json())
     .action(async (revision: number | undefined, options: Options & { release?: boolean }) => {
       if ((revision === undefined) !== (options.release === true))
-        throw new Error('Cannot roll back: give a revision, or --release');
+        throw new Error('Cannot roll back: give either a revision of sluice history or --release');
       const answer =
         revision === undefined
           ? await tell<ChangeAnswer>(socketOf(options), '/release')

@@ -11,7 +11,7 @@ import { Simulation } from 'sluice-gateway/analysis/simulate.js';
 import { prefixCountOf } from 'sluice-gateway/snapshot/read.js';
 import { type FromFiles, readFiles } from '../files.js';
 import { config, json, needsFiles, type Options, policy } from '../options.js';
-import { complain, EXIT, plural, show } from '../output.js';
+import { COLUMNS_MAX, complain, EXIT, plural, show, wrap } from '../output.js';
 import { candidateOf, complainUnresolved, flows } from './simulate.js';
 
 const PREFIXES_MAX = 32;
@@ -63,7 +63,7 @@ function showLearnt({ learnt, permitted, denied, deniedBy, rules, omitted, polic
   const found = `${plural(rules, 'rule')} for ${plural(learnt, 'record')}; ${permitted} permitted already`;
   complain(`${found}, ${denied} refused by rules in force and not learnt`);
   for (const { rule, records } of deniedBy)
-    complain(`  refused by rule "${rule}": ${plural(records, 'record')}`);
+    complain(wrap(`  refused by rule "${rule}": ${plural(records, 'record')}`, COLUMNS_MAX).join('\n'));
   if (omitted > 0) complain(`  beyond what is kept: ${plural(omitted, 'record')}`);
 }
 
@@ -83,7 +83,9 @@ export function addLearn(program: Command): void {
       needsFiles(options);
       const files = await readFiles(options);
       if (!files.snapshot.groups.some(({ name }) => name === options.group)) {
-        throw new Error(`Cannot learn: there is no group called ${JSON.stringify(options.group)}`);
+        throw new Error(
+          `Cannot learn: there is no group called ${JSON.stringify(options.group)}, sluice groups lists them`,
+        );
       }
       complainUnresolved(files);
       const answer = await learn(files, options);

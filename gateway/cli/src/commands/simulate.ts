@@ -47,9 +47,9 @@ function showChange({ source, destination, before, after, example, ...sums }: Ch
 
 function showSimulation(answer: SimulateAnswer, all: boolean): void {
   const { records, judged, breaks, opens, changed, changes, recordsOmitted, skipped } = answer;
-  say(`${plural(records, 'record')}, ${judged} judged; would change: ${sumText(changed)}`);
-  say(`  would break: ${sumText(breaks)}, of ${plural(breaks.sources, 'source')}`);
-  say(`  would open:  ${sumText(opens)}`);
+  sayWrapped('', `${plural(records, 'record')}, ${judged} judged; would change: ${sumText(changed)}`);
+  sayWrapped('  would break: ', `${sumText(breaks)}, of ${plural(breaks.sources, 'source')}`);
+  sayWrapped('  would open:  ', sumText(opens));
   const shown = all ? changes : changes.slice(0, CHANGES_SHOWN_MAX);
   for (const change of shown) showChange(change);
   const hidden = changes.length - shown.length;
