@@ -218,7 +218,7 @@ t.test('decisions: the busiest rules by themselves, the rest as other, groups wh
 
 t.test('a source that fails costs its own series only', async (t) => {
   const procNetfilter = t.testdir();
-  const metrics = createMetrics({ sourceMs: 10, procNetfilter });
+  const metrics = createMetrics({ sourceMs: 250, procNetfilter });
   const gate = Promise.withResolvers<readonly DecisionCount[]>();
   let asked = 0;
   metrics.decisions(() => {
