@@ -1,12 +1,12 @@
 import { chmod, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Config } from './config/config.js';
 import { ConntrackTable } from './conntrack/table.js';
-import { interfacesOf } from './interfaces.js';
+import { interfacesOf, namesOf } from './interfaces.js';
 import type { Log } from './log.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
+import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { Preflight } from './preflight/preflight.js';
 import { Reconciler } from './reconcile.js';
 import { ProgramMemory } from './remembered.js';
@@ -21,6 +21,16 @@ export interface Booted {
   readonly generation: number;
 }
 
+/** What comes before any program. Rejects, with the guard in force, where the kernel lacks what a program needs. */
+export async function prepare({ state }: Config, guard: Guard, interfaces: GatewayInterfaces, log: Log) {
+  await guard.ensure();
+  // Interfaces that are not there yet have the settings of `default` when they come.
+  await honourMarks([...namesOf(interfaces), 'default']);
+  await mkdir(state.path, { recursive: true });
+  await chmod(state.path, 0o700);
+  return Preflight.start({ interfaces }, log);
+}
+
 /**
  * Enforces the last good snapshot without a client, a listener or an interface, and leaves it to the kernel: guard first,
  * then the program, or the closed one where nothing is known. The gateway that starts later takes both over. Forwarding
@@ -32,17 +42,11 @@ export async function boot(config: Config, log: Log): Promise<Booted> {
   const netfilter = new NetlinkConnection(NETLINK_NETFILTER);
   const routing = new NetlinkConnection(NETLINK_ROUTE);
   const interfaces = interfacesOf(config);
-  const names = [...interfaces.lambda, ...interfaces.egress];
   const kernel = new NftKernel(netfilter);
-  const memory = new ProgramMemory(join(config.state.path, 'in-force.json'), () => kernel.rulesetId(), log);
+  const memory = new ProgramMemory(config.state.path, kernel, log);
   try {
     const remembered = await memory.recall();
-    await new Guard(routing, names).ensure();
-    // Interfaces that are not there yet have the settings of `default` when they come.
-    await honourMarks([...names, 'default']);
-    await mkdir(config.state.path, { recursive: true });
-    await chmod(config.state.path, 0o700);
-    const preflight = await Preflight.start({ interfaces }, log);
+    const preflight = await prepare(config, new Guard(routing, namesOf(interfaces)), interfaces, log);
     preflight.close();
     await enableTracking();
     const addresses = await memory.addressesThen();
@@ -62,7 +66,7 @@ export async function boot(config: Config, log: Log): Promise<Booted> {
     });
     const lastGood = await new SnapshotKeeper({
       wanted: config.snapshot.path,
-      lastGood: join(config.state.path, 'last-good'),
+      statePath: config.state.path,
       log,
       onSnapshot: () => undefined,
       onRefused: () => undefined,

@@ -1,9 +1,9 @@
-import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Status } from './admin/answers.js';
 import { Busiest } from './admin/busiest.js';
 import { RecentFlows } from './admin/recent-flows.js';
 import { type AdminServer, serveAdmin } from './admin/server.js';
+import { prepare } from './boot.js';
 import { AuditLog } from './changes/audit.js';
 import { Changes } from './changes/changes.js';
 import type { Config } from './config/config.js';
@@ -13,7 +13,7 @@ import type { FlowSink } from './flows/queue.js';
 import type { FlowRecord } from './flows/record.js';
 import { openSink } from './flows/sinks/open.js';
 import { FlowWatch, UPDATE_RECORDS_MAX } from './flows/watch.js';
-import { interfacesOf } from './interfaces.js';
+import { interfacesOf, namesOf } from './interfaces.js';
 import { Crowd } from './live/crowd.js';
 import { Judge } from './live/judge.js';
 import { speaker } from './live/reset.js';
@@ -32,8 +32,8 @@ import { Applier } from './nft/apply.js';
 import { NftKernel } from './nft/kernel.js';
 import { watchTable } from './nft/watch.js';
 import { crowdedSets } from './policy/fairness.js';
-import { LOG_GROUP } from './policy/fixed-chains.js';
-import { Preflight } from './preflight/preflight.js';
+import { type GatewayInterfaces, LOG_GROUP } from './policy/fixed-chains.js';
+import type { Preflight } from './preflight/preflight.js';
 import { type Applied, Reconciler } from './reconcile.js';
 import { ProgramMemory } from './remembered.js';
 import { Guard } from './route/guard.js';
@@ -42,7 +42,7 @@ import { RuleHistory } from './rule-history.js';
 import type { Health } from './service-manager.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
 import type { Snapshot } from './snapshot/read.js';
-import { enableForwarding, enableTracking, hasInterface, honourMarks } from './sysctl.js';
+import { enableForwarding, enableTracking, hasInterface } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
 
@@ -68,7 +68,8 @@ export class Gateway {
   readonly #kernel = new NftKernel(this.#netfilter);
   readonly #conntrack = new ConntrackTable(this.#tracking);
   readonly #counters = new RuleCounters(this.#kernel, () => this.#reconciler.applied?.policy);
-  readonly #interfaces: readonly string[];
+  readonly #interfaces: GatewayInterfaces;
+  readonly #names: readonly string[];
   readonly #revoker: Revoker;
   readonly #crowd: Crowd;
   readonly #guard: Guard;
@@ -88,7 +89,8 @@ export class Gateway {
     this.#config = config;
     this.#log = log;
     this.#metrics = createMetrics({ rulesMax: config.metrics.rulesMax });
-    const { lambdaInterfaces, egressInterfaces, name } = config.gateway;
+    this.#interfaces = interfacesOf(config);
+    this.#names = namesOf(this.#interfaces);
     this.#revoker = new Revoker({
       table: this.#conntrack,
       listing: new ConntrackTable(this.#sweeping),
@@ -105,15 +107,14 @@ export class Gateway {
       log,
     });
     this.#closers.push(() => this.#crowd.stop());
-    this.#interfaces = [...lambdaInterfaces, ...egressInterfaces];
-    this.#guard = new Guard(this.#routing, this.#interfaces);
+    this.#guard = new Guard(this.#routing, this.#names);
     this.#reconciler = new Reconciler({
       applier: new Applier(
         this.#kernel,
         () => this.#preflight?.has('table_owner_persist') === true,
         this.#metrics.applyTook,
       ),
-      interfaces: interfacesOf(config),
+      interfaces: this.#interfaces,
       ownAddresses,
       generationsInUse: () => this.#conntrack.generationsInUse(),
       log,
@@ -133,7 +134,7 @@ export class Gateway {
     });
     this.#keeper = new SnapshotKeeper({
       wanted: config.snapshot.path,
-      lastGood: join(config.state.path, 'last-good'),
+      statePath: config.state.path,
       log,
       onSnapshot: (snapshot, readSeconds) => {
         this.#metrics.applyTook('snapshot', readSeconds);
@@ -148,13 +149,9 @@ export class Gateway {
       want: (snapshot) => this.#reconciler.want(snapshot),
       log,
     });
-    this.#memory = new ProgramMemory(
-      join(config.state.path, 'in-force.json'),
-      () => this.#kernel.rulesetId(),
-      log,
-    );
+    this.#memory = new ProgramMemory(config.state.path, this.#kernel, log);
     this.#assembler = new FlowAssembler({
-      gateway: name,
+      gateway: config.gateway.name,
       rules: this.#history,
       matcher: () => this.#matcher,
       now: () => new Date(),
@@ -171,17 +168,13 @@ export class Gateway {
     const remembered = await this.#memory.recall();
     // What is remembered held nobody back.
     if (remembered !== undefined) this.#crowd.knowNobodyHeld();
-    await this.#guard.ensure();
-    await honourMarks(this.#interfaces);
-    const preflight = await Preflight.start({ interfaces: interfacesOf(this.#config) }, this.#log);
+    const preflight = await prepare(this.#config, this.#guard, this.#interfaces, this.#log);
     this.#preflight = preflight;
     this.#closers.push(() => preflight.close());
     this.#metrics.kernel(
       () => preflight.found(),
       () => preflight.settings(),
     );
-    await mkdir(this.#config.state.path, { recursive: true });
-    await chmod(this.#config.state.path, 0o700);
     const options = { gateway: this.#config.gateway.name, log: this.#log };
     for (const sink of this.#config.flows.sinks) this.#sinks.push(await openSink(sink, options));
     await enableTracking();
@@ -195,14 +188,14 @@ export class Gateway {
     await this.#reconciler.start(lastGood, remembered);
     await watch.takeOver();
     if (remembered === undefined) this.#crowd.tell();
-    await enableForwarding(this.#interfaces);
+    await enableForwarding(this.#names);
     exportSources(this.#metrics, {
       connection: this.#scraping,
       reconciler: this.#reconciler,
       sums: this.#sums,
       crowd: this.#crowd,
       sinks: this.#sinks,
-      interfaces: this.#interfaces,
+      interfaces: this.#names,
     });
     await this.#serve();
     await this.#keeper.start();
@@ -333,7 +326,7 @@ export class Gateway {
   }
 
   #readiness(): { ready: boolean; reason: string } {
-    const missing = this.#interfaces.find((name) => !hasInterface(name));
+    const missing = this.#names.find((name) => !hasInterface(name));
     if (missing !== undefined) return { ready: false, reason: `there is no interface ${missing}` };
     const applied = this.#reconciler.applied;
     if (applied?.snapshot === undefined)
@@ -370,7 +363,7 @@ export class Gateway {
       changes: this.#changes,
       inForce: () => this.#reconciler.applied,
       matcher: () => this.#matcher,
-      interfaces: interfacesOf(this.#config),
+      interfaces: this.#interfaces,
       decisions: () => this.#counters.decisions(),
       ownAddresses,
       recent: this.#recent,

@@ -29,11 +29,12 @@ t.test('what comes while the program is being remembered is done, and that progr
 });
 
 t.test('what somebody may have touched is not remembered', async (t) => {
-  const path = join(t.testdir(), 'in-force.json');
+  const folder = t.testdir();
+  const path = join(folder, 'in-force.json');
   let id = 7;
   let isBusy = true;
   const rulesetId = async () => (isBusy ? id++ : id);
-  const memory = new ProgramMemory(path, rulesetId, createLog({ write: () => {} }));
+  const memory = new ProgramMemory(folder, { rulesetId }, createLog({ write: () => {} }));
   const remembered = { fingerprint: 'f', generation: 1, numbers: [['one', 1]] as const, own: [] };
   await memory.remember(remembered, () => true);
   t.notOk(existsSync(path), 'a transaction came meanwhile');

@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { readFile, readlink, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Log } from './log.js';
 import { type Prefix, parsePrefix, printPrefix } from './net/prefix.js';
+import type { NftKernel } from './nft/kernel.js';
 import { fixedChains, type GatewayInterfaces } from './policy/fixed-chains.js';
 import type { PolicyInForce } from './policy/in-force.js';
 import { writeWhole } from './snapshot/folder.js';
@@ -30,6 +32,7 @@ const { version } = JSON.parse(await readFile(new URL('../package.json', import.
   readonly version: string;
 };
 
+const IN_FORCE_FILE = 'in-force.json';
 /** Events of transactions that were over have been read after this. */
 const EVENTS_MS = 100;
 
@@ -60,12 +63,12 @@ export function fingerprintOf(
  */
 export class ProgramMemory {
   readonly #path: string;
-  readonly #rulesetId: () => Promise<number>;
+  readonly #nft: Pick<NftKernel, 'rulesetId'>;
   readonly #log: Log;
 
-  constructor(path: string, rulesetId: () => Promise<number>, log: Log) {
-    this.#path = path;
-    this.#rulesetId = rulesetId;
+  constructor(statePath: string, kernel: Pick<NftKernel, 'rulesetId'>, log: Log) {
+    this.#path = join(statePath, IN_FORCE_FILE);
+    this.#nft = kernel;
     this.#log = log;
   }
 
@@ -109,6 +112,6 @@ export class ProgramMemory {
 
   async #kernel(): Promise<string> {
     const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
-    return `${boot.trim()} ${await readlink('/proc/self/ns/net')} ${await this.#rulesetId()}`;
+    return `${boot.trim()} ${await readlink('/proc/self/ns/net')} ${await this.#nft.rulesetId()}`;
   }
 }

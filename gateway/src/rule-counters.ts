@@ -1,5 +1,5 @@
 import type { NftKernel } from './nft/kernel.js';
-import { DROP_REASONS, dropCounter } from './policy/fixed-chains.js';
+import { DROP_REASONS, type DropReason, dropCounter } from './policy/fixed-chains.js';
 import type { PolicyInForce } from './policy/in-force.js';
 import { ruleObjects } from './policy/rule-content.js';
 
@@ -14,8 +14,8 @@ export class RuleCounters {
   }
 
   /** Connections that each rule in force decided, by its name. */
-  async decisions(): Promise<Readonly<Record<string, number>>> {
-    return Object.fromEntries([...(await this.#ofRules('decided'))].map(([rule, n]) => [rule, Number(n)]));
+  decisions(): Promise<ReadonlyMap<string, bigint>> {
+    return this.#ofRules('decided');
   }
 
   /** Decisions that the rate limit kept from the log, since each counter was made. */
@@ -24,11 +24,11 @@ export class RuleCounters {
   }
 
   /** Packets by the reason for which they were dropped. */
-  async dropped(): Promise<Record<string, number>> {
+  async dropped(): Promise<Readonly<Record<DropReason, number>>> {
     const counters = await this.#kernel.counters();
     return Object.fromEntries(
       DROP_REASONS.map((reason) => [reason, Number(counters.get(dropCounter(reason))?.packets ?? 0n)]),
-    );
+    ) as Record<DropReason, number>;
   }
 
   async #ofRules(object: 'decided' | 'suppressed'): Promise<ReadonlyMap<string, bigint>> {

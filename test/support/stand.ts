@@ -2,8 +2,8 @@ import { createSocket } from 'node:dgram';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Address, parseAddress } from 'sluice-gateway/net/address.js';
 import { NETLINK_ROUTE, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
-import { DROP_REASONS, dropCounter } from 'sluice-gateway/policy/fixed-chains.js';
 import { Guard } from 'sluice-gateway/route/guard.js';
+import { RuleCounters } from 'sluice-gateway/rule-counters.js';
 import { TCP, type TestPacket, taggedPayload } from './frames.js';
 import { createLab, forwardPackets, LAB_INTERFACES, type Lab } from './lab.js';
 import { Loader } from './load.js';
@@ -162,11 +162,8 @@ export class Stand {
   }
 
   /** Packets dropped so far, by reason. */
-  async dropped(): Promise<Readonly<Record<(typeof DROP_REASONS)[number], number>>> {
-    const counters = await this.loader.kernel.counters();
-    return Object.fromEntries(
-      DROP_REASONS.map((reason) => [reason, Number(counters.get(dropCounter(reason))?.packets ?? 0n)]),
-    ) as Awaited<ReturnType<Stand['dropped']>>;
+  dropped() {
+    return new RuleCounters(this.loader.kernel, () => undefined).dropped();
   }
 
   close(): void {

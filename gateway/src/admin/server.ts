@@ -40,7 +40,7 @@ export interface AdminSources {
   readonly matcher: () => Matcher;
   readonly interfaces: GatewayInterfaces;
   /** How often each rule in force decided, by its name. */
-  readonly decisions: () => Promise<Readonly<Record<string, number>>>;
+  readonly decisions: () => Promise<ReadonlyMap<string, bigint>>;
   readonly ownAddresses: () => readonly Prefix[];
   readonly recent: RecentFlows;
   readonly busiest: Busiest;
@@ -85,7 +85,8 @@ function answers(sources: AdminSources): Readonly<Record<string, Answer>> {
   return {
     'GET /status': () => sources.status(),
     'GET /explain': (query) => answerExplain(sources, query),
-    'GET /decisions': () => sources.decisions(),
+    'GET /decisions': async () =>
+      Object.fromEntries([...(await sources.decisions())].map(([rule, count]) => [rule, Number(count)])),
     'GET /groups': async ({ name }) => {
       const { snapshot } = inForce(sources);
       const groups = answerGroups(snapshot, name);

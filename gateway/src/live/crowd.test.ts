@@ -3,6 +3,7 @@ import t from 'tap';
 import type { ConntrackEvent } from '../conntrack/decode.js';
 import { createLog } from '../log.js';
 import { readAddress } from '../net/address.js';
+import { SOURCES_MAX } from '../policy/fairness.js';
 import { Crowd, type HeldBack } from './crowd.js';
 
 const src = readAddress('10.0.1.7')!;
@@ -58,4 +59,28 @@ t.test('a connection that opens while all are listed counts once', async (t) => 
   t.equal(crowd.size, 0, 'there are six');
   for (let id = 6; id < 10; id++) crowd.event(event('new', id));
   t.equal(crowd.size, 1, 'there are ten');
+});
+
+t.test('sources over the limit are not held back, which is told, until others are free', async (t) => {
+  const logged: string[] = [];
+  const crowd = new Crowd({
+    connectionsMax: 1,
+    holdBack: async () => undefined,
+    log: createLog({
+      terminal: false,
+      write: (line) => void (/more sources/.test(line) && logged.push(line)),
+    }),
+  });
+  t.teardown(() => crowd.stop());
+  const from = (kind: 'new' | 'destroy', value: number) =>
+    ({ ...event(kind), original: { src: { family: 4, value: BigInt(value) } } }) as ConntrackEvent;
+  for (let value = 0; value < SOURCES_MAX + 2; value++) crowd.event(from('new', value));
+  t.equal(crowd.size, SOURCES_MAX);
+  t.match(logged, [/"sourcesMax":65535/]);
+  crowd.event(from('destroy', 0));
+  t.equal(crowd.size, SOURCES_MAX - 1);
+  crowd.event(from('new', SOURCES_MAX));
+  t.equal(crowd.size, SOURCES_MAX, 'at its next connection');
+  crowd.event(from('new', SOURCES_MAX + 1));
+  t.equal(logged.length, 2, 'told anew');
 });

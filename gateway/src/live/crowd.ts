@@ -4,6 +4,7 @@ import type { Log } from '../log.js';
 import { type Address, printAddress } from '../net/address.js';
 import { FAMILIES, type Family } from '../net/family.js';
 import { isJudged } from '../nft/mark.js';
+import { SOURCES_MAX } from '../policy/fairness.js';
 
 /** A source that is held back comes free when it has this share of its connections left. */
 const FREE_SHARE = 0.9;
@@ -13,7 +14,7 @@ const RETRY_MS = 1_000;
 /** Connections that are known to have opened during a listing; more are counted twice until the next one. */
 const OPENED_MAX = 1_000_000;
 
-/** Sources to be held back: all of them, whatever was said before. */
+/** Sources to be held back: all of them, whatever was said before; at most SOURCES_MAX of a family. */
 export type HeldBack = Readonly<Record<Family, readonly bigint[]>>;
 
 export interface CrowdOptions {
@@ -41,6 +42,8 @@ export class Crowd implements ConnectionObserver {
   #timer: NodeJS.Timeout | undefined;
   /** The kernel's sets hold what is held back here, as far as is known. */
   #isTold = false;
+  /** It was told that there are more sources to hold back than can be. */
+  #isFull = false;
 
   constructor(options: CrowdOptions) {
     this.#options = options;
@@ -129,6 +132,15 @@ export class Crowd implements ConnectionObserver {
   #hold(source: Address, count: number): void {
     const held = this.#held[source.family];
     if (held.has(source.value)) return;
+    // It is tried again at its next connection.
+    if (held.size === SOURCES_MAX) {
+      if (!this.#isFull)
+        this.#options.log.warn('more sources have too many connections than are held back at once', {
+          sourcesMax: SOURCES_MAX,
+        });
+      this.#isFull = true;
+      return;
+    }
     held.add(source.value);
     const fields = { source: printAddress(source), connections: count };
     this.#options.log.warn('a source has too many connections, it may open no more until some end', fields);
@@ -137,6 +149,7 @@ export class Crowd implements ConnectionObserver {
 
   #free(source: Address): void {
     if (!this.#held[source.family].delete(source.value)) return;
+    this.#isFull = false;
     this.#options.log.info('a source may open connections again', { source: printAddress(source) });
     this.tell();
   }

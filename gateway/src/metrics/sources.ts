@@ -4,11 +4,10 @@ import { conntrackStats } from '../conntrack/stats.js';
 import type { FlowSink } from '../flows/queue.js';
 import type { Crowd } from '../live/crowd.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
-import { type CounterValue, NftKernel } from '../nft/kernel.js';
+import { NftKernel } from '../nft/kernel.js';
 import { UNLIMITED_COUNTER } from '../policy/fairness.js';
-import { DROP_REASONS, dropCounter } from '../policy/fixed-chains.js';
-import { ruleObjects } from '../policy/rule-content.js';
 import type { Reconciler } from '../reconcile.js';
+import { RuleCounters } from '../rule-counters.js';
 import { prefixCountOf } from '../snapshot/read.js';
 import type { DriverStats } from './allowance.js';
 import type { SetSize } from './apply.js';
@@ -35,7 +34,7 @@ const EVERYONE = 'Anywhere';
 
 function decisionsOf(
   { applied }: Pick<Reconciler, 'applied'>,
-  counters: ReadonlyMap<string, CounterValue>,
+  decided: ReadonlyMap<string, bigint>,
 ): DecisionCount[] {
   if (applied === undefined) return [];
   const { rules, byDefault } = applied.policy;
@@ -45,7 +44,7 @@ function decisionsOf(
   ];
   return rows.map(({ rule, reason, groups }) => ({
     ...{ rule: rule.name, action: rule.action, enforced: rule.enforced, reason, groups },
-    count: counters.get(ruleObjects(rule).decided)?.packets ?? 0n,
+    count: decided.get(rule.name) ?? 0n,
   }));
 }
 
@@ -80,11 +79,11 @@ export function exportSources(metrics: Metrics, sources: MetricsSources): void {
   });
   const snapshot = () => reconciler.applied?.snapshot;
   const scopes = () => snapshot()?.inventory.scopes ?? [];
-  metrics.decisions(async () => decisionsOf(reconciler, await counters()));
-  metrics.dropped(async () => {
-    const values = await counters();
-    return DROP_REASONS.map((reason) => ({ reason, count: values.get(dropCounter(reason))?.packets ?? 0n }));
-  });
+  const ofPolicy = new RuleCounters({ counters }, () => reconciler.applied?.policy);
+  metrics.decisions(async () => decisionsOf(reconciler, await ofPolicy.decisions()));
+  metrics.dropped(async () =>
+    Object.entries(await ofPolicy.dropped()).map(([reason, count]) => ({ reason, count })),
+  );
   metrics.sourcesHeldBack(() => [crowd.size]);
   metrics.unlimited(async () => [(await counters()).get(UNLIMITED_COUNTER)?.packets ?? 0n]);
   metrics.isCurrent(() => [Number(reconciler.isCurrent)]);

@@ -12,7 +12,7 @@ export interface Fairness {
 export const UNLIMITED_COUNTER = 'unlimited';
 
 /** Source addresses of one family whose rate is kept, or which are held back, at once. */
-const SOURCES_MAX = 65_535;
+export const SOURCES_MAX = 65_535;
 /** Until a source that opens no connections is forgotten: it has its whole allowance again long before. */
 const SOURCE_IDLE_SECONDS = 60;
 /** Where the gateway puts sources that have too many connections. */
@@ -35,14 +35,12 @@ export const liveSets = ({ newConnectionsPerSecondMax }: Fairness): LiveSet[] =>
     return [crowded, { ...of, name, idleSeconds: SOURCE_IDLE_SECONDS }];
   });
 
-/** The sets of sources that are to be held back, with what is to be in them. */
+/** The sets of sources that are to be held back, with what is to be in them: at most SOURCES_MAX of a family. */
 export const crowdedSets = (sources: Readonly<Record<Family, readonly bigint[]>>): KeySet[] =>
   FAMILIES.map((family) => ({
     ...{ name: CROWDED_SETS[family], key: SOURCES[family].key, interval: false },
     data: 'none',
-    elements: sources[family]
-      .slice(0, SOURCES_MAX)
-      .map((value) => ({ first: value, last: value, data: undefined })),
+    elements: sources[family].map((value) => ({ first: value, last: value, data: undefined })),
   }));
 
 /**

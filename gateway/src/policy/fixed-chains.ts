@@ -77,7 +77,8 @@ export const DROP_REASONS = [
   'limited',
   'input',
 ] as const;
-export const dropCounter = (reason: (typeof DROP_REASONS)[number]) => `dropped_${reason}`;
+export type DropReason = (typeof DROP_REASONS)[number];
+export const dropCounter = (reason: DropReason) => `dropped_${reason}`;
 export const FIXED_COUNTERS: readonly string[] = [...DROP_REASONS.map(dropCounter), UNLIMITED_COUNTER];
 
 /** Packets a second that are logged of each kind that is not a decision of a rule. */
@@ -277,7 +278,7 @@ const gateChain: Chain = {
 function verdictChains(generation: number): Chain[] {
   const value = encodeMark({ generation, rule: 0 });
   const answerLimit: Statement = { kind: 'limit', ...ANSWER_LIMIT };
-  const dropped = (reason: (typeof DROP_REASONS)[number]): Rule => [counter(dropCounter(reason)), drop];
+  const dropped = (reason: DropReason): Rule => [counter(dropCounter(reason)), drop];
   const anomaly = (reason: 'invalid' | 'spoofed' | 'unclassified' | 'limited'): Chain => ({
     name: reason,
     rules: [[{ kind: 'setMark', value: 0 }], [ANOMALY_LOG_LIMIT, log(reason)], dropped(reason)],

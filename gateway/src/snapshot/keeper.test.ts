@@ -23,7 +23,7 @@ class Stand {
     this.lastGood = join(folder, 'last-good');
     this.keeper = new SnapshotKeeper({
       wanted: this.wanted,
-      lastGood: this.lastGood,
+      statePath: folder,
       log: createLog({ terminal: false, write: (line) => this.logged.push(line) }),
       onSnapshot: (snapshot) => {
         this.newest = snapshot;

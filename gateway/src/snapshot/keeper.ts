@@ -9,12 +9,13 @@ import { readSnapshot, type Snapshot, SnapshotError } from './read.js';
 
 /** How often the manifest is looked at where no notification tells of its change. */
 const POLL_MS = 2_000;
+const LAST_GOOD_FOLDER = 'last-good';
 
 export interface KeeperOptions {
   /** The folder that the controller client writes. */
   readonly wanted: string;
-  /** The folder of our own that holds the last snapshot that was in force. */
-  readonly lastGood: string;
+  /** The folder of our own, in which the last snapshot that was in force is. */
+  readonly statePath: string;
   readonly log: Log;
   readonly onSnapshot: (snapshot: Snapshot, readSeconds: number) => void;
   readonly onRefused: (error: Error) => void;
@@ -26,6 +27,7 @@ const digest = (snapshot: Snapshot) => createHash('sha256').update(snapshot.mani
 /** Follows the wanted snapshot, refuses what does not verify or goes back, and keeps the last good one on disk. */
 export class SnapshotKeeper {
   readonly #options: KeeperOptions;
+  readonly #lastGood: string;
   readonly history: History;
   #newest: Snapshot | undefined;
   /** What is in force is not the newest that there was. */
@@ -40,7 +42,8 @@ export class SnapshotKeeper {
 
   constructor(options: KeeperOptions) {
     this.#options = options;
-    this.history = new History(options.lastGood, options.log);
+    this.#lastGood = join(options.statePath, LAST_GOOD_FOLDER);
+    this.history = new History(this.#lastGood, options.log);
   }
 
   /** The newest snapshot that was accepted. */
@@ -54,7 +57,7 @@ export class SnapshotKeeper {
    */
   async loadLastGood(newestThen?: (lastGood: Snapshot) => number | undefined): Promise<Snapshot | undefined> {
     try {
-      const lastGood = await readSnapshot(this.#options.lastGood);
+      const lastGood = await readSnapshot(this.#lastGood);
       const newest = newestThen?.(lastGood);
       if (newest === undefined) this.#newest = lastGood;
       else this.#revisionMin = newest;
@@ -140,7 +143,7 @@ export class SnapshotKeeper {
     const revisionMin = newest === undefined ? this.#revisionMin : newest.revision + 1;
     if (snapshot.revision < revisionMin) {
       throw new SnapshotError(
-        `Cannot take snapshot: its revision is ${snapshot.revision}, the newest is ${newest?.revision ?? revisionMin} and revisions only grow; to start over, stop the gateway and remove ${this.#options.lastGood}`,
+        `Cannot take snapshot: its revision is ${snapshot.revision}, the newest is ${newest?.revision ?? revisionMin} and revisions only grow; to start over, stop the gateway and remove ${this.#lastGood}`,
       );
     }
     this.#newest = snapshot;
