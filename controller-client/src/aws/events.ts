@@ -41,7 +41,7 @@ const LISTS: Readonly<Record<string, ListName>> = {
 const RESOURCE = /^(subnet|vpc|eni|i|pl)-[0-9a-z]{1,64}$/;
 
 /** AWS's partition of a region: China's and the US government's are their own. */
-export function partitionOf(region: string): 'aws' | 'aws-cn' | 'aws-us-gov' {
+function partitionOf(region: string): 'aws' | 'aws-cn' | 'aws-us-gov' {
   if (region.startsWith('cn-')) return 'aws-cn';
   return region.startsWith('us-gov-') ? 'aws-us-gov' : 'aws';
 }

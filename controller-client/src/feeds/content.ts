@@ -9,7 +9,7 @@ import { readGeo } from './geo.js';
 export type FeedContent = (query: FeedQuery) => Prefix[];
 
 /** Of one query. */
-export const FEED_PREFIXES_MAX = 250_000;
+const FEED_PREFIXES_MAX = 250_000;
 
 /**
  * A list of CIDRs or addresses, one a line; what follows `#` or `;` is a comment. An empty one is cut short more likely

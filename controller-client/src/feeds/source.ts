@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import type { FeedSource } from 'sluice-gateway/config/groups.js';
 
 /** Of one file or answer. */
-export const FEED_BYTES_MAX = 256 << 20;
+const FEED_BYTES_MAX = 256 << 20;
 const FETCH_MS_MAX = 10_000;
 
 /** What a source held, and by what a later reading sees that it is the same. */

@@ -1,11 +1,10 @@
 import fc from 'fast-check';
 import type { Address } from 'sluice-gateway/net/address.js';
 import { BITS } from 'sluice-gateway/net/family.js';
-import { type Prefix, parsePrefix, prefixContains, prefixOf } from 'sluice-gateway/net/prefix.js';
+import { type Prefix, prefixContains, prefixOf } from 'sluice-gateway/net/prefix.js';
 import t from 'tap';
 import { Holes, mergePrefixes } from './members.js';
 import {
-  eni,
   feeds,
   fn,
   type Layout,
@@ -201,13 +200,6 @@ const layouts: readonly Layout[] = [
       'feed list name=blocked': '192.0.3.0/24',
       'feed geo country_iso_code=DE is_in_eu=true': '203.0.113.0/24',
     }),
-  },
-  {
-    what: "the gateway's own address in the subnet of a function",
-    aws: { functions: [fn('a', ['s1'])], subnets: [S1], interfaces: [eni('eni-1', 's1', '10.0.1.5')] },
-    groups: { g: '{ type: serverless }', narrow: 'eni { type: serverless }' },
-    hold: { g: '10.0.1.128/25', narrow: '' },
-    options: { excluded: [parsePrefix('10.0.1.0/25')] },
   },
   {
     what: 'subnets that overlap in two accounts',

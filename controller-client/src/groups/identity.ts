@@ -25,7 +25,7 @@ export interface IdentifiedFunction {
 }
 
 /** A function that shares its subnets with more names some of them: all would be quadratic. */
-export const SHARED_WITH_MAX = 16;
+const SHARED_WITH_MAX = 16;
 
 /** What was identified of an inventory before; ages are not looked at again. */
 export interface IdentifiedBefore {

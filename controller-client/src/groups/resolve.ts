@@ -50,8 +50,6 @@ export interface KnownFeed {
 }
 
 export interface ResolveOptions extends Partial<AgeLimit> {
-  /** Addresses of the gateways: never members of any group. */
-  readonly excluded?: readonly Prefix[];
   /** By `feedKey`; what is not there was never learnt. */
   readonly feeds?: ReadonlyMap<string, KnownFeed>;
   /** Refuses groups whose functions share addresses with functions outside of them. */
@@ -79,7 +77,6 @@ class Resolver {
   readonly problems: FunctionProblem[] = [];
   readonly #inventory: Inventory;
   readonly #options: ResolveOptions;
-  readonly #excluded: Holes;
   readonly #specs: ReadonlyMap<string, GroupSpec>;
   readonly #done = new Map<string, ResolvedGroup>();
   readonly #subnets: ReadonlyMap<string, Subnet>;
@@ -93,7 +90,6 @@ class Resolver {
     const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
     this.#inventory = inventory;
     this.#options = options;
-    this.#excluded = new Holes(options.excluded ?? []);
     this.#specs = new Map(specs.map((spec) => [spec.name, spec]));
     this.#subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
     this.#allLearnt = inventory.scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
@@ -144,7 +140,7 @@ class Resolver {
   }
 
   #finish(name: string, parts: readonly Part[]): ResolvedGroup {
-    const members = sortMembers(this.#excluded.take(parts.flatMap((part) => part.members)));
+    const members = sortMembers(parts.flatMap((part) => part.members));
     const lacks = parts.find((part) => part.lacks !== undefined)?.lacks;
     const exceeds = parts.find((part) => part.exceeds !== undefined)?.exceeds;
     const prefixes = sortPrefixes(members.map(({ prefix }) => prefix));

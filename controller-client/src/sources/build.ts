@@ -41,7 +41,7 @@ import { defaultActionSchema, type GroupInput, groupSchema, type RuleInput, rule
 export const GROUPS_MAX = SNAPSHOT_LIMITS.groupsMax - SYSTEM_GROUPS.length;
 
 /** Names that are resolved and queries of feeds: each is read over and over. */
-export const FEEDS_MAX = 1_000;
+const FEEDS_MAX = 1_000;
 
 interface PlacedRule {
   readonly rule: PolicyRule;

@@ -10,7 +10,7 @@ const POINTS = [
   'TERRAFORM_AFTER_K8S_MANAGED',
 ];
 /** The rank of rules that stand in no ruleset: the policy list, the Controller's JSON, our own form. */
-export const RANK_OF_LISTS = POINTS.indexOf('');
+const RANK_OF_LISTS = POINTS.indexOf('');
 
 /** The UUIDs that every Controller gives them; the third's is not known. */
 const POINT_IDS = new Map([

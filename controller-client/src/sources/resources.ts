@@ -15,8 +15,8 @@ import {
 } from './node.js';
 
 export const SMART_GROUP = 'aviatrix_smart_group';
-export const POLICY_LIST = 'aviatrix_distributed_firewalling_policy_list';
-export const RULESET = 'aviatrix_dcf_ruleset';
+const POLICY_LIST = 'aviatrix_distributed_firewalling_policy_list';
+const RULESET = 'aviatrix_dcf_ruleset';
 export const DEFAULT_ACTION = 'aviatrix_distributed_firewalling_default_action_rule';
 export const ATTACHMENT_POINT = 'aviatrix_dcf_attachment_point';
 const RESOURCES = [SMART_GROUP, POLICY_LIST, RULESET, DEFAULT_ACTION];

@@ -181,7 +181,7 @@ export type RuleInput = z.infer<typeof ruleSchema>;
 export const defaultActionSchema = z.strictObject({ action, logging: z.boolean().exactOptional() });
 
 /** The YAML and JSON form of a policy file; what `deploy/policy.schema.json` is made of. */
-export const documentSchema = z.strictObject({
+const documentSchema = z.strictObject({
   version: z.literal(POLICY_VERSION),
   smartGroups: z.array(groupWith(expressionSchema)).exactOptional(),
   policies: z.array(ruleSchema).exactOptional(),

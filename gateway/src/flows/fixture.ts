@@ -9,7 +9,7 @@ import type { Attributor } from './attribute.js';
 import { type FlowRecord, flowRecordSchema } from './record.js';
 import type { RuleFacts } from './rule-book.js';
 
-export const strictSchema = flowRecordSchema.strict();
+const strictSchema = flowRecordSchema.strict();
 
 export const RULES: readonly RuleFacts[] = [
   { name: 'default', priority: undefined, action: 'DENY', logging: true },
@@ -17,7 +17,7 @@ export const RULES: readonly RuleFacts[] = [
   { name: 'quiet', priority: 20, action: 'PERMIT', logging: false },
   { name: 'no-telnet', priority: 5, action: 'REJECT', logging: true },
 ];
-export const GENERATIONS_KNOWN = 5;
+const GENERATIONS_KNOWN = 5;
 export const mark = (generation: number, rule: number) => encodeMark({ generation, rule });
 
 export const GATUS: FunctionOwner = {
@@ -33,7 +33,7 @@ export const OTHER: FunctionOwner = {
   identity: 'shared',
 };
 
-export class FakeMatcher implements Attributor {
+class FakeMatcher implements Attributor {
   owners: readonly FunctionOwner[] = [GATUS];
   groups: Readonly<Record<string, readonly string[]>> = {
     '10.0.0.5': ['serverless', 'a'],
@@ -51,7 +51,7 @@ export class FakeMatcher implements Attributor {
 
 export const NOW = '2026-01-02T03:04:05.678Z';
 export const START_NS = BigInt(Date.parse('2026-01-02T03:00:00.123Z')) * 1_000_000n + 999_999n;
-export const STOP_NS = START_NS + 60_000_000_000n;
+const STOP_NS = START_NS + 60_000_000_000n;
 
 export function assembler(options: Partial<AssemblerOptions> = {}) {
   const matcher = new FakeMatcher();

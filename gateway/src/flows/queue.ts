@@ -64,7 +64,7 @@ export interface QueueOptions {
   readonly stopMs: number;
 }
 
-export const QUEUE_DEFAULTS: QueueOptions = {
+const QUEUE_DEFAULTS: QueueOptions = {
   queueRecordsMax: 100_000,
   queueBytesMax: 64 << 20,
   batchRecordsMax: 1_000,

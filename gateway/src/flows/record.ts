@@ -79,7 +79,7 @@ export const FLOW_EVENTS = ['open', 'update', 'close', 'deny', 'revoke', 'loss']
 export type LossSource = 'conntrack' | 'nflog';
 
 /** Why the verdict is what it is: a rule, the default action, or the kernel program before any rule. */
-export const FLOW_REASONS = ['rule', 'default', 'unclassified', 'invalid', 'spoofed', 'limited'] as const;
+const FLOW_REASONS = ['rule', 'default', 'unclassified', 'invalid', 'spoofed', 'limited'] as const;
 
 /**
  * open, update and close are about connections that a logging rule permits: made, now permitted by another

@@ -9,7 +9,7 @@ import { listenNflog } from '../nflog/listen.js';
 import type { FlowAssembler } from './assemble.js';
 import type { FlowRecord, LossSource } from './record.js';
 
-/** Long connections told of at once: half of what a sink's queue takes by default. */
+/** Long connections told of at once: a tenth of what a sink's queue takes by default. */
 export const UPDATE_RECORDS_MAX = 10_000;
 /** How often it is looked how much was lost, while something is. */
 const LOSS_MS = 1_000;

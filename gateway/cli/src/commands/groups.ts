@@ -8,7 +8,7 @@ import { config, isFromFiles, json, type Options, policy, socket, socketOf } fro
 import { plural, say, sayTable, sayWrapped, show } from '../output.js';
 
 /** A function by its account, region and name: an ARN alone fills a line. */
-export function shortArn(text: string): string {
+function shortArn(text: string): string {
   const [, region, account, name] = /^arn:[^:]*:lambda:([^:]*):([^:]*):function:(.*)$/.exec(text) ?? [];
   return name === undefined ? text : `${account}/${region}/${name}`;
 }

@@ -5,7 +5,7 @@ import type { FlowRecord } from '../record.js';
 import { type EndsRecord, hasEnds, isIpv6, protocolNumber, refusedPackets, startOf } from './numbers.js';
 
 /** RFC 5103: a counter of the other direction. */
-export const REVERSE_PEN = 29_305;
+const REVERSE_PEN = 29_305;
 const VARIABLE = 0xffff;
 /** firewallEvent. */
 const FIREWALL_EVENTS = { open: 1, close: 2, deny: 3, revoke: 3, update: 5, loss: 0 } as const;

@@ -135,7 +135,7 @@ const sinks = {
   }),
 };
 
-export const SINK_TYPES = Object.keys(sinks) as readonly (keyof typeof sinks)[];
+const SINK_TYPES = Object.keys(sinks) as readonly (keyof typeof sinks)[];
 
 /** A sink of the configuration. */
 export const sinkSchema = z.discriminatedUnion(

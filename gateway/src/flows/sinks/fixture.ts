@@ -135,7 +135,7 @@ const otlpPorts = (text: string) =>
   );
 
 /** Signed by itself, for 127.0.0.1. */
-export function certificate(folder: string): { readonly cert: string; readonly key: string } {
+function certificate(folder: string): { readonly cert: string; readonly key: string } {
   const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
   const words = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost';
   if (!existsSync(cert))

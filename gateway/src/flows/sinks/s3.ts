@@ -16,7 +16,7 @@ export interface S3Options {
 type Client = InstanceType<typeof import('@aws-sdk/client-s3')['S3Client']>;
 
 /** `PREFIX2026/01/02/03/gw-a-20260102T030405Z-UUID.jsonl.gz`, as tools that partition by time expect. */
-export function objectKey({ prefix, gateway }: Pick<S3Options, 'prefix' | 'gateway'>, now: Date): string {
+function objectKey({ prefix, gateway }: Pick<S3Options, 'prefix' | 'gateway'>, now: Date): string {
   const time = now.toISOString();
   const folder = time.slice(0, 13).replaceAll(/[-T]/g, '/');
   const name = gateway.replaceAll(/[^\w.-]/g, '_');
