@@ -38,6 +38,8 @@ export class ControllerClient {
   #isLost = false;
   #feeds: FeedKeeper | undefined;
   #ledger = new Ledger();
+  /** Bodies in the snapshot's folder. */
+  readonly #seen = new Set<string>();
   /** What the newest snapshot was made from. */
   #known: Known | undefined;
   #keeping: NodeJS.Timeout | undefined;
@@ -186,7 +188,8 @@ export class ControllerClient {
       doing = 'the snapshot can not be written';
       const provenance = this.#ledger.stamp(content.groups, now);
       const whole = { ...content, provenance };
-      const { revision, changed } = await writeSnapshot(this.#config.snapshot.path, whole, { now });
+      const { path } = this.#config.snapshot;
+      const { revision, changed } = await writeSnapshot(path, whole, { now, seen: this.#seen });
       if (changed) this.#log.info('snapshot written', { revision });
       if (this.#isFailing) this.#log.info('the policy is good again and in the snapshot', { revision });
       this.#isFailing = false;

@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import {
   comparePrefixes,
@@ -208,6 +209,49 @@ t.test('a body of the right name and the wrong size is written again', async (t)
   t.doesNotThrow(() => read(folder));
 });
 
+t.test('what the writer saw in the folder is looked at again where nothing changed', async (t) => {
+  const folder = t.testdir();
+  const seen = new Set<string>();
+  const both = (other: string) => content({ g: [parsePrefix('10.0.0.0/8')], other: [parsePrefix(other)] });
+  const put = (what: SnapshotContent) => writeSnapshot(folder, what, { now, seen });
+  await put(both('192.0.2.0/24'));
+  const [kept] = read(folder).manifest.groups[0]!.bodies;
+  const path = join(folder, 'bodies', kept!);
+  rmSync(path);
+  await put(both('198.51.100.0/24'));
+  t.notOk(existsSync(path), 'a change writes what is other');
+  t.same(await put(both('198.51.100.0/24')), { revision: 2, changed: false });
+  t.doesNotThrow(() => read(folder), 'what was lost is back');
+  const later = new Set<string>();
+  await writeSnapshot(folder, both('198.51.100.0/24'), { now, seen: later });
+  for (const one of [seen, later]) t.same([...one].sort(), [...digestsOf(read(folder).manifest)].sort());
+  rmSync(folder, { recursive: true });
+  t.same(await put(both('198.51.100.0/24')), { revision: 1, changed: true });
+  t.doesNotThrow(() => read(folder), 'nor is anything taken to be there that no manifest names');
+});
+
+t.test('bodies are put together, and a failure waits for those that are under way', async (t) => {
+  const store = await openSnapshotFolder(t.testdir());
+  let running = 0;
+  let most = 0;
+  const putBody = async () => {
+    most = Math.max(most, ++running);
+    if (running === 3) {
+      running--;
+      throw new Error('disk is full');
+    }
+    await delay(5);
+    running--;
+  };
+  const groups = Object.fromEntries(
+    Array.from({ length: 50 }, (_, index) => [`g${index}`, [parsePrefix(`10.0.${index}.0/24`)]]),
+  );
+  await t.rejects(publish({ ...store, putBody }, content(groups), { now }), { message: 'disk is full' });
+  t.equal(running, 0);
+  t.ok(most > 1 && most <= 16, `${most} at once`);
+  t.equal(await store.readManifest(), undefined);
+});
+
 t.test('one prefix among 100,000 rewrites one body of its group', async (t) => {
   const folder = t.testdir();
   const prefixes = randomPrefixes(100_000);
@@ -260,7 +304,7 @@ t.test('killed anywhere, the folder holds the old or the new snapshot whole', as
     await write(folder, content({ g: old }));
     const before = read(folder);
     const store = mortal(await openSnapshotFolder(folder), changesMax);
-    const killed = await publish(store, content({ g: next }), now).then(
+    const killed = await publish(store, content({ g: next }), { now }).then(
       () => false,
       () => true,
     );

@@ -1,6 +1,11 @@
 import { type Prefix, printPrefix } from 'sluice-gateway/net/prefix.js';
 import type { Policy } from 'sluice-gateway/policy/model.js';
-import { openSnapshotFolder, type SnapshotStore, storeSnapshot } from 'sluice-gateway/snapshot/folder.js';
+import {
+  openSnapshotFolder,
+  type SnapshotStore,
+  storeBodies,
+  storeSnapshot,
+} from 'sluice-gateway/snapshot/folder.js';
 import {
   bodyDigest,
   canonicalJson,
@@ -120,6 +125,8 @@ const bodyOf = (value: unknown): Body => textBody(canonicalJson(value));
 
 const prefixBodies = new Memo<readonly Prefix[], readonly Body[]>();
 const originBodies = new Memo<readonly StampedMember[], readonly Body[]>();
+const policyBodies = new Memo<Policy, Body>();
+const functionLists = new Memo<readonly IdentifiedFunction[], readonly Body[]>();
 const functionTexts = new Memo<IdentifiedFunction, string>();
 /** By the first of the functions in it. */
 const functionBodies = new WeakMap<
@@ -143,7 +150,7 @@ function functionsBody(functions: readonly IdentifiedFunction[], texts: readonly
 }
 
 /** Bodies of functions; whom each shares with is left out of all where that would be too much for the gateway. */
-function functionsOf(all: readonly IdentifiedFunction[]): Body[] {
+function functionsOf(all: readonly IdentifiedFunction[]): readonly Body[] {
   const texts = all.map((fn) => functionTexts.of(fn, printFunction));
   const characters = texts.reduce((sum, text) => sum + text.length, 0);
   if (characters <= FUNCTION_CHARACTERS_MAX)
@@ -169,7 +176,8 @@ function draft(content: SnapshotContent): Draft {
     bodies.set(digest, text);
     return digest;
   };
-  const policy = put('its policy', bodyOf(checked('the policy', policyBodySchema, content.policy)));
+  const policyBody = (policy: Policy) => bodyOf(checked('the policy', policyBodySchema, policy));
+  const policy = put('its policy', policyBodies.of(content.policy, policyBody));
   let provenanceBytes = 0;
   const partsOf = (prefixes: readonly Prefix[]) => {
     const parts = prefixBodies.of(prefixes, () =>
@@ -198,7 +206,7 @@ function draft(content: SnapshotContent): Draft {
     'its inventory',
     bodyOf(checked('the inventory', inventoryBodySchema, restBody(rest))),
   );
-  const parts = functionsOf(functions).map((part) => put('a part of its functions', part));
+  const parts = functionLists.of(functions, functionsOf).map((part) => put('a part of its functions', part));
   return {
     bodies,
     manifest: {
@@ -228,16 +236,29 @@ function isSame(manifest: Draft['manifest'], { revision: _, createdAt: __, ...pr
   return canonicalJson(manifest) === canonicalJson(previous);
 }
 
+export interface WriteOptions {
+  readonly now: Date;
+  /**
+   * Bodies that were in the folder when this writer last wrote, brought up to date: only where nothing changed is it
+   * looked whether they still are.
+   */
+  readonly seen?: Set<string>;
+}
+
 /** As `writeSnapshot`, into any store. */
-export async function publish(store: SnapshotStore, content: SnapshotContent, now: Date): Promise<Written> {
+export async function publish(
+  store: SnapshotStore,
+  content: SnapshotContent,
+  { now, seen = new Set() }: WriteOptions,
+): Promise<Written> {
   checkLimits(content);
   const { bodies, manifest: drafted } = draft(content);
   const found = await store.readManifest();
   const previous = found === 'unknown' ? undefined : found;
   const manifest = previous === undefined ? drafted : steady(drafted, previous, now);
   if (previous !== undefined && isSame(manifest, previous)) {
-    for (const [digest, body] of bodies)
-      if (!(await store.hasBody(digest, Buffer.byteLength(body)))) await store.putBody(digest, body);
+    await storeBodies(store, bodies);
+    keepOnly(seen, bodies.keys());
     return { revision: previous.revision, changed: false };
   }
   // Seconds since 1970 are above what was counted one by one, where that is not known any more.
@@ -245,8 +266,17 @@ export async function publish(store: SnapshotStore, content: SnapshotContent, no
   const next = { ...manifest, revision: last + 1, createdAt: now.toISOString() };
   const text = canonicalJson(checked('the manifest', manifestSchema, next));
   refuse('bytes in its manifest', Buffer.byteLength(text), SNAPSHOT_LIMITS.manifestBytesMax);
-  await storeSnapshot(store, bodies, text, previous === undefined ? [] : digestsOf(previous));
+  const named = previous === undefined ? [] : digestsOf(previous);
+  const there = seen.intersection(new Set(named));
+  const fresh = new Map([...bodies].filter(([digest]) => !there.has(digest)));
+  await storeSnapshot(store, fresh, text, [...named, ...bodies.keys()]);
+  keepOnly(seen, bodies.keys());
   return { revision: next.revision, changed: true };
+}
+
+function keepOnly(seen: Set<string>, digests: Iterable<string>): void {
+  seen.clear();
+  for (const digest of digests) seen.add(digest);
 }
 
 /**
@@ -256,10 +286,6 @@ export async function publish(store: SnapshotStore, content: SnapshotContent, no
  * the folder; of one that a disk spoiled, more than seconds since 1970. Throws RangeError when a limit is passed.
  * One writer a folder.
  */
-export async function writeSnapshot(
-  folder: string,
-  content: SnapshotContent,
-  { now }: { readonly now: Date },
-) {
-  return publish(await openSnapshotFolder(folder), content, now);
+export async function writeSnapshot(folder: string, content: SnapshotContent, options: WriteOptions) {
+  return publish(await openSnapshotFolder(folder), content, options);
 }

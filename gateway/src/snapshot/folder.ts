@@ -17,6 +17,8 @@ export interface SnapshotStore {
 }
 
 const TEMPORARY = '.new';
+/** Bodies that are put at once. */
+const PUT_BODIES_MAX = 16;
 
 async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, 'r');
@@ -27,10 +29,8 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/**
- * Writes a file beside its place, has it on disk, then moves it there: a reader sees all of it or nothing.
- */
-export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
+/** Writes a file beside its place and has it on disk. Gives what moves it there. */
+async function writeBeside(path: string, content: string | Uint8Array): Promise<() => Promise<void>> {
   const temporary = `${path}${TEMPORARY}`;
   const handle = await open(temporary, 'w', 0o644);
   try {
@@ -39,7 +39,25 @@ export async function writeWhole(path: string, content: string | Uint8Array): Pr
   } finally {
     await handle.close();
   }
-  await rename(temporary, path);
+  return () => rename(temporary, path);
+}
+
+/**
+ * Writes a file beside its place, has it on disk, then moves it there: a reader sees all of it or nothing.
+ */
+export async function writeWhole(path: string, content: string | Uint8Array): Promise<void> {
+  const move = await writeBeside(path, content);
+  await move();
+}
+
+/** Waits for all, and rejects with the first failure only then: none goes on behind the caller's back. */
+async function all<Results extends readonly unknown[]>(
+  running: {
+    readonly [Index in keyof Results]: Promise<Results[Index]>;
+  },
+): Promise<Results> {
+  await Promise.allSettled(running);
+  return Promise.all(running) as Promise<Results>;
 }
 
 function isMissing(error: unknown): boolean {
@@ -80,8 +98,8 @@ export async function openSnapshotFolder(folder: string): Promise<SnapshotStore>
     },
     putBody: (digest, body) => writeWhole(join(bodies, digest), body),
     async putManifest(manifest) {
-      await syncFolder(bodies);
-      await writeWhole(manifestFile, manifest);
+      const [move] = await all([writeBeside(manifestFile, manifest), syncFolder(bodies)]);
+      await move();
       await syncFolder(folder);
     },
     async keepBodies(digests) {
@@ -90,6 +108,19 @@ export async function openSnapshotFolder(folder: string): Promise<SnapshotStore>
       }
     },
   };
+}
+
+/** Puts the bodies into a store that are not there yet, several at a time: the disk takes them together. */
+export async function storeBodies(
+  store: SnapshotStore,
+  bodies: ReadonlyMap<string, string | Uint8Array>,
+): Promise<void> {
+  const there = await Promise.all(
+    [...bodies].map(([digest, body]) => store.hasBody(digest, Buffer.byteLength(body))),
+  );
+  const missing = [...bodies].filter((_, index) => !there[index]);
+  while (missing.length > 0)
+    await all(missing.splice(0, PUT_BODIES_MAX).map(([digest, body]) => store.putBody(digest, body)));
 }
 
 /**
@@ -102,12 +133,7 @@ export async function storeSnapshot(
   manifest: string | Uint8Array,
   keep: Iterable<string> = [],
 ): Promise<void> {
-  const there = await Promise.all(
-    [...bodies].map(([digest, body]) => store.hasBody(digest, Buffer.byteLength(body))),
-  );
-  for (const [index, [digest, body]] of [...bodies].entries()) {
-    if (!there[index]) await store.putBody(digest, body);
-  }
+  await storeBodies(store, bodies);
   await store.putManifest(manifest);
   await store.keepBodies(new Set([...bodies.keys(), ...keep]));
 }
