@@ -5,11 +5,18 @@ import { eniMaxAge } from 'sluice-gateway/config/groups.js';
 import { bodyDigest, canonicalJson } from 'sluice-gateway/snapshot/format.js';
 import { z } from 'zod';
 import type { FeedStatus } from './feeds/keeper.js';
+import { changedFunctions, hasMoved } from './groups/delta.js';
 import { type IdentifiedBefore, identifyFunctions } from './groups/identity.js';
 import { ENI_MAX_AGE_SECONDS } from './groups/interfaces.js';
 import { checkReferences, deniedOnly, expiring } from './groups/references.js';
 import { type ResolvedBefore, type ResolveOptions, resolveGroups } from './groups/resolve.js';
-import { emptyInventory, type Inventory, missingSubnets, OPTIONAL_PARTS } from './inventory.js';
+import {
+  emptyInventory,
+  type Inventory,
+  type MissingSubnet,
+  missingSubnets,
+  OPTIONAL_PARTS,
+} from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
 import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
 import { loadPolicy } from './sources/load.js';
@@ -27,6 +34,7 @@ export interface Wanted {
 /** From what a wanted state was made, and what it was made to on the way. */
 export interface Known extends IdentifiedBefore, Pick<ResolvedBefore, 'resolution'> {
   readonly loaded: LoadedPolicy;
+  readonly missing: readonly MissingSubnet[];
 }
 
 export interface WantedOptions extends Omit<ResolveOptions, 'before'> {
@@ -148,10 +156,13 @@ export function resolveWanted(
   const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
   const limit = { now, eniMaxAgeSeconds };
   const functions = identifyFunctions(inventory, limit, before);
+  const isWhereItWas =
+    before !== undefined && changedFunctions(before.inventory, inventory)?.some(hasMoved) === false;
+  const missing = isWhereItWas ? before.missing : missingSubnets(inventory);
   const warnings = [
     ...loaded.warnings.map((warning: Diagnostic) => printDiagnostic(warning)),
     ...problems.map(({ group, message }) => `group ${quote(group)}: ${message}`),
-    ...missingSubnets(inventory).map(
+    ...missing.map(
       ({ functionArn, subnetId }) =>
         `function ${quote(functionArn)} uses subnet ${quote(subnetId)}, which AWS does not list`,
     ),
@@ -168,6 +179,6 @@ export function resolveWanted(
       },
     },
     warnings: [...new Set(warnings)],
-    known: { loaded, inventory, resolution, functions },
+    known: { loaded, inventory, resolution, functions, missing },
   };
 }

@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import type { Identity } from 'sluice-gateway/snapshot/format.js';
 import type { Inventory, LambdaFunction, Subnet } from '../inventory.js';
-import { changedFunctions } from './delta.js';
-import { type AgeLimit, InterfaceUse, parseBlocks } from './interfaces.js';
+import { changedFunctions, hasMoved } from './delta.js';
+import { type AgeLimit, InterfaceUse, isFresh, parseBlocks } from './interfaces.js';
 
 /** A function with the addresses it can have, and how sure one of them means this function. */
 export interface IdentifiedFunction {
@@ -99,15 +99,24 @@ export function identifyFunctions(
   limit: AgeLimit,
   before?: IdentifiedBefore,
 ): readonly IdentifiedFunction[] {
-  const subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
-  const changed = before && changedFunctions(before.inventory, inventory);
-  if (before === undefined || changed === undefined) {
+  const subnets = () => new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
+  const changes = before && changedFunctions(before.inventory, inventory);
+  if (before === undefined || changes === undefined) {
     const use = new InterfaceUse(inventory, limit);
-    return inventory.functions.map((fn) => identify(fn, subnets, use, limit));
+    const known = subnets();
+    return inventory.functions.map((fn) => identify(fn, known, use, limit));
   }
-  if (changed.size === 0) return before.functions;
+  // Tags say nothing of addresses; what was not seen lately may be known again.
+  const changed = changes
+    .map((change) => ({
+      ...change,
+      versions: [change.before, change.after].filter((fn) => fn !== undefined),
+    }))
+    .filter((change) => hasMoved(change) || change.versions.some(({ seenAt }) => !isFresh(seenAt, limit)))
+    .flatMap(({ versions }) => versions);
+  if (changed.length === 0) return before.functions;
   // Only in a subnet of a function that changed another one may be told apart in another way.
-  const touched = new Set([...changed].flatMap(({ subnetIds }) => subnetIds));
+  const touched = new Set(changed.flatMap(({ subnetIds }) => subnetIds));
   const again = new Set(changed);
   for (const fn of inventory.functions) if (fn.subnetIds.some((id) => touched.has(id))) again.add(fn);
   const near = new Set([...again].flatMap(({ subnetIds }) => subnetIds));
@@ -121,6 +130,7 @@ export function identifyFunctions(
     },
     limit,
   );
+  const known = subnets();
   let at = 0;
   let isOther = inventory.functions.length !== before.functions.length;
   // Both lists are in the order of ARNs.
@@ -128,7 +138,7 @@ export function identifyFunctions(
     while (at < before.functions.length && before.functions[at]!.arn < fn.arn) at++;
     const old = before.functions[at]?.arn === fn.arn ? before.functions[at] : undefined;
     if (old !== undefined && !again.has(fn)) return old;
-    const made = identify(fn, subnets, use, limit);
+    const made = identify(fn, known, use, limit);
     if (old !== undefined && isDeepStrictEqual(made, old)) return old;
     isOther ||= made !== before.functions[index];
     return made;

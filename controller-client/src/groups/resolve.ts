@@ -1,4 +1,4 @@
-import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
+import { comparePrefixes, type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { SYSTEM_GROUPS } from 'sluice-gateway/policy/model.js';
 import type { Instance, Inventory, LambdaFunction, Subnet } from '../inventory.js';
 import { type Diagnostic, PolicyError, quote } from '../sources/diagnostics.js';
@@ -10,7 +10,7 @@ import {
   type PrefixListSelector,
   type ResourceExpression,
 } from '../sources/model.js';
-import { changedFunctions } from './delta.js';
+import { changedFunctions, type FunctionChange, hasMoved } from './delta.js';
 import { matchesGlob } from './glob.js';
 import { type AgeLimit, ENI_MAX_AGE_SECONDS, InterfaceUse, parseBlocks, scopeKey } from './interfaces.js';
 import { Holes, type Member, sortMembers } from './members.js';
@@ -72,6 +72,15 @@ interface Part extends Doubt {
 
 const seen = (seenAt: string | undefined) => (seenAt === undefined ? {} : { seenAt });
 
+/** Those of sorted members; the same array as before where they are the same. */
+function distinctPrefixes(members: readonly Member[], before?: readonly Prefix[]): readonly Prefix[] {
+  const prefixes = sortPrefixes(members.map(({ prefix }) => prefix));
+  const isSame =
+    before?.length === prefixes.length &&
+    before.every((prefix, index) => comparePrefixes(prefix, prefixes[index]!) === 0);
+  return isSame ? before : prefixes;
+}
+
 class Resolver {
   readonly errors: Diagnostic[] = [];
   readonly problems: FunctionProblem[] = [];
@@ -94,7 +103,7 @@ class Resolver {
     this.#subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
     this.#allLearnt = inventory.scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
     this.#limit = { now, eniMaxAgeSeconds };
-    for (const group of untouched(specs, inventory, options)) this.#done.set(group.name, group);
+    for (const group of this.#followed(specs)) this.#done.set(group.name, group);
   }
 
   get #use(): InterfaceUse {
@@ -139,11 +148,51 @@ class Resolver {
     return group;
   }
 
+  /** Groups resolved before, as far as what functions became tells all that is other in them. */
+  #followed(specs: readonly GroupSpec[]): ResolvedGroup[] {
+    const { before, strictIdentity } = this.#options;
+    if (before === undefined || before.specs !== specs || strictIdentity === true) return [];
+    const changes = changedFunctions(before.inventory, this.#inventory);
+    if (changes === undefined) return [];
+    const moved = new Set(changes.filter(hasMoved));
+    const hasProblem = new Set(before.resolution.problems.map(({ group }) => group));
+    return before.resolution.groups.flatMap((group): ResolvedGroup | [] => {
+      const spec = this.#specs.get(group.name);
+      if (spec === undefined) return group;
+      if (!isOfFunctions(spec)) return [];
+      const changed = changes.filter((change) => {
+        const is = selects(spec, change.after);
+        return selects(spec, change.before) !== is || (is && moved.has(change));
+      });
+      if (changed.length === 0) return group;
+      return hasProblem.has(group.name) ? [] : (this.#edited(spec, group, changed) ?? []);
+    });
+  }
+
+  /** A group without doubts or problems, with other functions in it; undefined where there would be some. */
+  #edited(
+    spec: GroupSpec,
+    group: ResolvedGroup,
+    changes: readonly FunctionChange[],
+  ): ResolvedGroup | undefined {
+    const selected = changes.flatMap(({ after }) => (after && selects(spec, after) ? [after] : []));
+    const isPlain = ({ vpcId, subnetIds }: LambdaFunction) =>
+      vpcId !== undefined && subnetIds.every((id) => this.#subnets.has(id));
+    if (!group.resolved || !selected.every(isPlain)) return undefined;
+    const gone = new Set(changes.map(({ arn }) => arn));
+    const added = selected.flatMap((fn) => this.#functionPart(spec, fn).members);
+    const members = sortMembers([
+      ...group.members.filter(({ via }) => !gone.has(via)),
+      ...this.#excluded.take(added),
+    ]);
+    return { ...group, members, prefixes: distinctPrefixes(members, group.prefixes) };
+  }
+
   #finish(name: string, parts: readonly Part[]): ResolvedGroup {
     const members = sortMembers(parts.flatMap((part) => part.members));
     const lacks = parts.find((part) => part.lacks !== undefined)?.lacks;
     const exceeds = parts.find((part) => part.exceeds !== undefined)?.exceeds;
-    const prefixes = sortPrefixes(members.map(({ prefix }) => prefix));
+    const prefixes = distinctPrefixes(members);
     const resolved = lacks === undefined && exceeds === undefined;
     const expires = expiryOf(members);
     const doubt = { ...(lacks && { lacks }), ...(exceeds && { exceeds }) };
@@ -308,28 +357,12 @@ function isResource(expression: Expression): expression is ResourceExpression {
   return ['serverless', 'vm', 'subnet', 'vpc'].includes(expression.type);
 }
 
-/** Groups resolved before that hold functions by their subnets, none of them changed, and nothing else. */
-function untouched(
-  specs: readonly GroupSpec[],
-  inventory: Inventory,
-  { before, strictIdentity }: ResolveOptions,
-): readonly ResolvedGroup[] {
-  if (before === undefined || before.specs !== specs || strictIdentity === true) return [];
-  const changed = changedFunctions(before.inventory, inventory);
-  if (changed === undefined) return [];
-  const kept = specs.filter(
-    ({ resolve, expressions }) =>
-      resolve !== 'eni' &&
-      expressions.every(
-        (expression) =>
-          expression.type === 'serverless' &&
-          expression.not === undefined &&
-          ![...changed].some((fn) => isSelected(expression, fn)),
-      ),
-  );
-  const names = new Set<string>([...SYSTEM_GROUPS, ...kept.map(({ name }) => name)]);
-  return before.resolution.groups.filter(({ name }) => names.has(name));
-}
+/** Whether a group holds functions by their subnets, and nothing else. */
+const isOfFunctions = ({ resolve, expressions }: GroupSpec) =>
+  resolve !== 'eni' && expressions.every(({ type, not }) => type === 'serverless' && not === undefined);
+
+const selects = ({ expressions }: GroupSpec, fn: LambdaFunction | undefined) =>
+  fn !== undefined && expressions.some((expression) => isResource(expression) && isSelected(expression, fn));
 
 /**
  * Turns groups as written into prefixes. A function contributes every IPv4 and IPv6 block of each of its subnets:
