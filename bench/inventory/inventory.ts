@@ -105,11 +105,11 @@ class Site {
     }
   }
 
-  /** Which manifest is there, and since when, in milliseconds since 1970. */
-  manifest(): { readonly revision: number; readonly writtenMs: number } {
+  /** Which manifest is there, and since when it is in its place, in milliseconds since 1970: it is on disk before. */
+  manifest(): { readonly revision: number; readonly placedMs: number } {
     const path = join(this.folder, 'snapshot', 'manifest.json');
     const { revision } = JSON.parse(readFileSync(path, 'utf8')) as Manifest;
-    return { revision, writtenMs: statSync(path).mtimeMs };
+    return { revision, placedMs: statSync(path).ctimeMs };
   }
 
   /** The prefixes of a group in the snapshot. */
@@ -199,8 +199,8 @@ async function followEvents(
       const wanted = isMember ? cidrOf(number, index % (SUBNETS / ACCOUNTS)) : '';
       await site.until((manifest) => site.prefixesOf(manifest, 'probe').join() === wanted);
       toSnapshot.push(performance.now() - startMs);
-      const { revision, writtenMs } = site.manifest();
-      toKernel.push((await kernel.inForce(revision)) - writtenMs);
+      const { revision, placedMs } = site.manifest();
+      toKernel.push((await kernel.inForce(revision)) - placedMs);
       await delay(PAUSE_MS);
     }
     report.progress(`event ${round + 1} of ${EVENTS}`);
