@@ -182,8 +182,8 @@ export class ControllerClient {
       await this.#feeds?.want(feedsOf(loaded.groups));
       const now = new Date();
       const options = { ...resolveOptions(this.#config), now, ...this.#feeds?.learnt };
-      const before = why === 'refreshed' ? undefined : this.#known;
-      const { content, warnings, known } = resolveWanted(loaded, this.#inventory, { ...options, before });
+      const sparing = { ...options, before: this.#known, isAged: why === 'refreshed' };
+      const { content, warnings, known } = resolveWanted(loaded, this.#inventory, sparing);
       this.#known = known;
       doing = 'the snapshot can not be written';
       const provenance = this.#ledger.stamp(content.groups, now);

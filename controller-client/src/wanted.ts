@@ -38,8 +38,10 @@ export interface Known extends IdentifiedBefore, Pick<ResolvedBefore, 'resolutio
 }
 
 export interface WantedOptions extends Omit<ResolveOptions, 'before'> {
-  /** Spares what did not change since; ages are not looked at again. */
+  /** Spares what did not change since. */
   readonly before?: Known | undefined;
+  /** What did not change since may have grown too old. */
+  readonly isAged?: boolean;
   /** Of names and feeds. */
   readonly status?: readonly FeedStatus[];
 }
@@ -155,7 +157,7 @@ export function resolveWanted(
   checkReferences(loaded, groups);
   const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
   const limit = { now, eniMaxAgeSeconds };
-  const functions = identifyFunctions(inventory, limit, before);
+  const functions = identifyFunctions(inventory, limit, before, options.isAged);
   const isWhereItWas =
     before !== undefined && changedFunctions(before.inventory, inventory)?.some(hasMoved) === false;
   const missing = isWhereItWas ? before.missing : missingSubnets(inventory);

@@ -27,7 +27,7 @@ export interface IdentifiedFunction {
 /** A function that shares its subnets with more names some of them: all would be quadratic. */
 const SHARED_WITH_MAX = 16;
 
-/** What was identified of an inventory before; ages are not looked at again. */
+/** What was identified of an inventory before. */
 export interface IdentifiedBefore {
   readonly inventory: Inventory;
   readonly functions: readonly IdentifiedFunction[];
@@ -88,24 +88,16 @@ function identify(
   return { ...base, identity: found.includes('eni') ? 'dedicated-eni' : 'dedicated-subnet' };
 }
 
-/**
- * Says for each function which addresses it can have and how sure they mean it: `dedicated-subnet` when nothing
- * else that is known has any of its subnets; `dedicated-eni` when others do, and in each such subnet it has a
- * network interface, seen lately, for its set of security groups alone; `shared` with whom and by what
- * otherwise; `not-in-vpc`; or `unknown` when none of its subnets is known or it was not seen lately.
- */
-export function identifyFunctions(
-  inventory: Inventory,
-  limit: AgeLimit,
-  before?: IdentifiedBefore,
-): readonly IdentifiedFunction[] {
-  const subnets = () => new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
-  const changes = before && changedFunctions(before.inventory, inventory);
-  if (before === undefined || changes === undefined) {
-    const use = new InterfaceUse(inventory, limit);
-    const known = subnets();
-    return inventory.functions.map((fn) => identify(fn, known, use, limit));
-  }
+/** Functions that may be told apart in another way than before, and who uses what near them. */
+interface Touched {
+  readonly has: (fn: LambdaFunction) => boolean;
+  readonly use: InterfaceUse;
+}
+
+/** Undefined: none are. */
+function touched(inventory: Inventory, limit: AgeLimit, before: Inventory | undefined): Touched | undefined {
+  const changes = before && changedFunctions(before, inventory);
+  if (changes === undefined) return { has: () => true, use: new InterfaceUse(inventory, limit) };
   // Tags say nothing of addresses; what was not seen lately may be known again.
   const changed = changes
     .map((change) => ({
@@ -114,11 +106,11 @@ export function identifyFunctions(
     }))
     .filter((change) => hasMoved(change) || change.versions.some(({ seenAt }) => !isFresh(seenAt, limit)))
     .flatMap(({ versions }) => versions);
-  if (changed.length === 0) return before.functions;
+  if (changed.length === 0) return undefined;
   // Only in a subnet of a function that changed another one may be told apart in another way.
-  const touched = new Set(changed.flatMap(({ subnetIds }) => subnetIds));
+  const ids = new Set(changed.flatMap(({ subnetIds }) => subnetIds));
   const again = new Set(changed);
-  for (const fn of inventory.functions) if (fn.subnetIds.some((id) => touched.has(id))) again.add(fn);
+  for (const fn of inventory.functions) if (fn.subnetIds.some((id) => ids.has(id))) again.add(fn);
   const near = new Set([...again].flatMap(({ subnetIds }) => subnetIds));
   const isNear = ({ subnetId }: { readonly subnetId: string }) => near.has(subnetId);
   const use = new InterfaceUse(
@@ -130,18 +122,37 @@ export function identifyFunctions(
     },
     limit,
   );
-  const known = subnets();
+  return { has: (fn) => again.has(fn), use };
+}
+
+/**
+ * Says for each function which addresses it can have and how sure they mean it: `dedicated-subnet` when nothing
+ * else that is known has any of its subnets; `dedicated-eni` when others do, and in each such subnet it has a
+ * network interface, seen lately, for its set of security groups alone; `shared` with whom and by what
+ * otherwise; `not-in-vpc`; or `unknown` when none of its subnets is known or it was not seen lately. Ages of what did
+ * not change since `before` are looked at again only where `isAged`. What comes out as before is the same object.
+ */
+export function identifyFunctions(
+  inventory: Inventory,
+  limit: AgeLimit,
+  before?: IdentifiedBefore,
+  isAged = false,
+): readonly IdentifiedFunction[] {
+  const again = touched(inventory, limit, isAged ? undefined : before?.inventory);
+  const old = before?.functions ?? [];
+  if (again === undefined) return old;
+  const subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
   let at = 0;
-  let isOther = inventory.functions.length !== before.functions.length;
+  let isOther = inventory.functions.length !== old.length;
   // Both lists are in the order of ARNs.
   const functions = inventory.functions.map((fn, index) => {
-    while (at < before.functions.length && before.functions[at]!.arn < fn.arn) at++;
-    const old = before.functions[at]?.arn === fn.arn ? before.functions[at] : undefined;
-    if (old !== undefined && !again.has(fn)) return old;
-    const made = identify(fn, known, use, limit);
-    if (old !== undefined && isDeepStrictEqual(made, old)) return old;
-    isOther ||= made !== before.functions[index];
+    while (at < old.length && old[at]!.arn < fn.arn) at++;
+    const known = old[at]?.arn === fn.arn ? old[at] : undefined;
+    if (known !== undefined && !again.has(fn)) return known;
+    const made = identify(fn, subnets, again.use, limit);
+    if (known !== undefined && isDeepStrictEqual(made, known)) return known;
+    isOther ||= made !== old[index];
     return made;
   });
-  return isOther ? functions : before.functions;
+  return isOther ? functions : old;
 }

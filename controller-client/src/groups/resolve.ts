@@ -14,7 +14,7 @@ import { changedFunctions, type FunctionChange, hasMoved } from './delta.js';
 import { matchesGlob } from './glob.js';
 import { type AgeLimit, ENI_MAX_AGE_SECONDS, InterfaceUse, parseBlocks, scopeKey } from './interfaces.js';
 import { Holes, type Member, sortMembers } from './members.js';
-import { isSelected, type Selectable, scopesOf, whyUnknown } from './select.js';
+import { type Selectable, scopesOf, selecting, whyUnknown } from './select.js';
 import { type FunctionProblem, sharingProblems, tellsSharing } from './sharing.js';
 import { SYSTEM_PREFIXES } from './system.js';
 
@@ -56,7 +56,10 @@ export interface ResolveOptions extends Partial<AgeLimit> {
   readonly strictIdentity?: boolean;
   /** Groups whose interface addresses stay, however old, while AWS does not answer: see `deniedOnly`. */
   readonly outlasting?: ReadonlySet<string>;
-  /** Groups that were resolved with the same options: those that no changed function can touch stay. */
+  /**
+   * Groups that were resolved with the same options: those that no changed function can touch stay; prefixes that come
+   * out as they were are the same array.
+   */
   readonly before?: ResolvedBefore | undefined;
 }
 
@@ -87,6 +90,7 @@ class Resolver {
   readonly #inventory: Inventory;
   readonly #options: ResolveOptions;
   readonly #specs: ReadonlyMap<string, GroupSpec>;
+  readonly #before: ReadonlyMap<string, ResolvedGroup>;
   readonly #done = new Map<string, ResolvedGroup>();
   readonly #subnets: ReadonlyMap<string, Subnet>;
   readonly #allLearnt: boolean;
@@ -103,6 +107,7 @@ class Resolver {
     this.#subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
     this.#allLearnt = inventory.scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
     this.#limit = { now, eniMaxAgeSeconds };
+    this.#before = new Map(options.before?.resolution.groups.map((group) => [group.name, group]));
     for (const group of this.#followed(specs)) this.#done.set(group.name, group);
   }
 
@@ -192,7 +197,7 @@ class Resolver {
     const members = sortMembers(parts.flatMap((part) => part.members));
     const lacks = parts.find((part) => part.lacks !== undefined)?.lacks;
     const exceeds = parts.find((part) => part.exceeds !== undefined)?.exceeds;
-    const prefixes = distinctPrefixes(members);
+    const prefixes = distinctPrefixes(members, this.#before.get(name)?.prefixes);
     const resolved = lacks === undefined && exceeds === undefined;
     const expires = expiryOf(members);
     const doubt = { ...(lacks && { lacks }), ...(exceeds && { exceeds }) };
@@ -258,9 +263,9 @@ class Resolver {
       subnet: this.#inventory.subnets,
       vpc: this.#inventory.vpcs,
     };
-    const selected = all[type].filter(
-      (one) => isSelected(expression, one) && !(without && isSelected(without, one)),
-    );
+    const isIn = selecting(expression);
+    const isOut = without === undefined ? () => false : selecting(without);
+    const selected = all[type].filter((one) => isIn(one) && !isOut(one));
     if (doubt === undefined) this.#checkId(expression, all[type]);
     const parts = selected.map((one): Part => {
       if ('arn' in one) return this.#functionPart(spec, one);
@@ -362,7 +367,7 @@ const isOfFunctions = ({ resolve, expressions }: GroupSpec) =>
   resolve !== 'eni' && expressions.every(({ type, not }) => type === 'serverless' && not === undefined);
 
 const selects = ({ expressions }: GroupSpec, fn: LambdaFunction | undefined) =>
-  fn !== undefined && expressions.some((expression) => isResource(expression) && isSelected(expression, fn));
+  fn !== undefined && expressions.some((expression) => isResource(expression) && selecting(expression)(fn));
 
 /**
  * Turns groups as written into prefixes. A function contributes every IPv4 and IPv6 block of each of its subnets:

@@ -11,22 +11,28 @@ function isNamed(pattern: string | undefined, name: string | undefined): boolean
 const isSame = (wanted: string | undefined, value: string | undefined) =>
   wanted === undefined || wanted === value;
 
-/** Whether all conditions hold for a resource. */
-export function isSelected(conditions: Conditions, resource: Selectable): boolean {
+/** What a value has to match: most patterns are just a text. */
+function matching(pattern: string): (value: string) => boolean {
+  return /[*?]/.test(pattern) ? (value) => matchesGlob(pattern, value) : (value) => value === pattern;
+}
+
+/** Whether all conditions hold for a resource; made once for many resources. */
+export function selecting(conditions: Conditions): (resource: Selectable) => boolean {
   const { id, name, accountId, region, zone, vpcId, securityGroup, tags = {} } = conditions;
-  const isFunction = 'arn' in resource;
-  return (
-    isSame(id, isFunction ? resource.arn : resource.id) &&
-    isNamed(name, isFunction ? resource.name : resource.tags.Name) &&
-    isSame(accountId, resource.accountId) &&
-    isSame(region, resource.region) &&
-    isSame(vpcId, 'vpcId' in resource ? resource.vpcId : undefined) &&
-    isSame(zone, 'zone' in resource ? resource.zone : undefined) &&
-    (securityGroup === undefined || (isFunction && resource.securityGroupIds.includes(securityGroup))) &&
-    Object.entries(tags).every(
-      ([key, pattern]) => Object.hasOwn(resource.tags, key) && matchesGlob(pattern, resource.tags[key]!),
-    )
-  );
+  const wanted = Object.entries(tags).map(([key, pattern]) => [key, matching(pattern)] as const);
+  return (resource) => {
+    const isFunction = 'arn' in resource;
+    return (
+      isSame(id, isFunction ? resource.arn : resource.id) &&
+      isNamed(name, isFunction ? resource.name : resource.tags.Name) &&
+      isSame(accountId, resource.accountId) &&
+      isSame(region, resource.region) &&
+      isSame(vpcId, 'vpcId' in resource ? resource.vpcId : undefined) &&
+      isSame(zone, 'zone' in resource ? resource.zone : undefined) &&
+      (securityGroup === undefined || (isFunction && resource.securityGroupIds.includes(securityGroup))) &&
+      wanted.every(([key, isMatch]) => Object.hasOwn(resource.tags, key) && isMatch(resource.tags[key]!))
+    );
+  };
 }
 
 /** The accounts and regions that an expression may select from. */

@@ -85,9 +85,14 @@ t.test('since when: kept while the reason is the same, over restarts too', async
   const folder = t.testdir();
   const ledger = new Ledger();
   await write(folder, [group('g', members)], ledger, FIRST);
-  const fresh = members.map((one) => ({ ...one, seenAt: LATER.toISOString() }));
+  const fresh: Member[] = members.map((one) => ({ ...one, seenAt: LATER.toISOString() }));
   await write(folder, [group('g', fresh)], ledger, LATER);
   t.equal(manifestOf(folder).revision, 1, 'seen again is nothing new');
+  const stamped = (list: readonly Member[]) => ledger.stamp([group('g', list)], LATER).get('g');
+  t.equal(stamped(fresh), stamped([...fresh]), 'and the same list');
+  t.match(stamped(fresh.with(0, member('10.0.0.0/24', 'other')))!, [
+    { via: 'other', since: LATER.toISOString() },
+  ]);
   const moved = [
     fresh[1]!,
     fresh[2]!,

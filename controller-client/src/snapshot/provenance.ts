@@ -45,12 +45,15 @@ export class Ledger {
       const before = this.#known.get(name) ?? [];
       if (this.#stamped.get(members) === before) return [name, before] as const;
       let at = 0;
-      const list = told(members).map((member) => {
+      let isOther = false;
+      const fresh = told(members).map((member) => {
         while (at < before.length && compareMembers(before[at]!, member) < 0) at++;
         const known = before[at];
         const isKnown = known !== undefined && compareMembers(known, member) === 0;
+        isOther ||= !isKnown;
         return { ...member, since: isKnown ? known.since : since };
       });
+      const list = isOther || fresh.length !== before.length ? fresh : before;
       this.#stamped.set(members, list);
       return [name, list] as const;
     });
