@@ -186,10 +186,7 @@ class Resolver {
     if (!group.resolved || !selected.every(isPlain)) return undefined;
     const gone = new Set(changes.map(({ arn }) => arn));
     const added = selected.flatMap((fn) => this.#functionPart(spec, fn).members);
-    const members = sortMembers([
-      ...group.members.filter(({ via }) => !gone.has(via)),
-      ...this.#excluded.take(added),
-    ]);
+    const members = sortMembers([...group.members.filter(({ via }) => !gone.has(via)), ...added]);
     return { ...group, members, prefixes: distinctPrefixes(members, group.prefixes) };
   }
 

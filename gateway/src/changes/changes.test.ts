@@ -12,13 +12,12 @@ const log = createLog({ level: 'error' });
 
 /** Changes over a folder, what they want, and snapshots by revision, the first two of them in force one after the other. */
 async function stage(folder: string) {
-  const lastGood = join(folder, 'last-good');
   const keeper = new SnapshotKeeper({
-    ...{ wanted: join(folder, 'snapshot'), lastGood, log },
+    ...{ wanted: join(folder, 'snapshot'), statePath: folder, log },
     onSnapshot: () => {},
     onRefused: () => {},
   });
-  mkdirSync(lastGood, { recursive: true });
+  mkdirSync(join(folder, 'last-good'), { recursive: true });
   const wanted: Snapshot[] = [];
   const changes = new Changes({ keeper, statePath: folder, want: (snapshot) => wanted.push(snapshot), log });
   await changes.resume(new AuditLog(join(folder, 'audit.jsonl'), log));
