@@ -51,9 +51,9 @@ class Path {
   }
 
   /** Until the change holds for every packet; gives whether it was made in place. */
-  async enforce({ compiled, edits, effect }: ReturnType<Path['compile']>): Promise<boolean> {
+  async enforce({ compiled, edits, added, effect }: ReturnType<Path['compile']>): Promise<boolean> {
     if (edits !== undefined) {
-      await this.#applier.edit(edits, effect.revokes ? judged(this.#generation) : undefined);
+      await this.#applier.edit(edits, effect.revokes ? judged(this.#generation) : undefined, added);
       return true;
     }
     await this.#applier.apply(programOf(compiled, interfaces, ++this.#generation));

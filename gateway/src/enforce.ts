@@ -10,7 +10,7 @@ export interface Enforcement {
   readonly generation: number | undefined;
   /** Asked only where something may be revoked, or nothing is in force. */
   readonly nextGeneration: () => Promise<number>;
-  /** Before the switch, and where an edit was all: marks of the generation mean the compiled rules from then on. */
+  /** Before the switch, and before edits where they are all: marks of the generation mean the compiled rules from then on. */
   readonly onSwitch: (generation: number) => void;
 }
 
@@ -20,15 +20,14 @@ export interface Enforcement {
  * ApplyError.
  */
 export async function enforce(
-  { compiled, edits, effect }: Compilation,
+  { compiled, edits, added, effect }: Compilation,
   { applier, interfaces, generation, nextGeneration, onSwitch }: Enforcement,
 ): Promise<number> {
   if (edits !== undefined && generation !== undefined) {
-    if (edits.length > 0) await applier.edit(edits, effect.revokes ? judged(generation) : undefined);
-    if (edits.length === 0 || !effect.revokes) {
-      onSwitch(generation);
-      return generation;
-    }
+    const revokes = edits.length > 0 && effect.revokes;
+    if (!revokes) onSwitch(generation);
+    await applier.edit(edits, revokes ? judged(generation) : undefined, added);
+    if (!revokes) return generation;
   }
   const next = generation === undefined || effect.revokes ? await nextGeneration() : generation;
   onSwitch(next);

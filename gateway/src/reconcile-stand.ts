@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { createLog } from './log.js';
 import type { Prefix } from './net/prefix.js';
-import type { KeySet, MapEdit, Program } from './nft/program.js';
+import type { Additions, KeySet, MapEdit, Program } from './nft/program.js';
 import { prefixes } from './policy/fixture.js';
 import type { PolicyInForce } from './policy/in-force.js';
 import type { PolicyRule } from './policy/model.js';
@@ -44,6 +44,7 @@ export function snapshotWith(a: readonly string[], ...rules: PolicyRule[]): Snap
 export class FakeApplier {
   readonly programs: Program[] = [];
   readonly edits: [edits: readonly MapEdit[], revoked: string | undefined][] = [];
+  readonly added: Additions[] = [];
   takenOver = 0;
   collected = 0;
   readonly failures: Error[] = [];
@@ -62,8 +63,9 @@ export class FakeApplier {
     if (failure !== undefined) throw failure;
   }
 
-  async edit(edits: readonly MapEdit[], revoked: KeySet | undefined): Promise<void> {
-    this.edits.push([edits, revoked?.name]);
+  async edit(edits: readonly MapEdit[], revoked: KeySet | undefined, added?: Additions): Promise<void> {
+    if (edits.length > 0) this.edits.push([edits, revoked?.name]);
+    if (added !== undefined) this.added.push(added);
     const failure = this.failures.shift();
     if (failure !== undefined) throw failure;
   }

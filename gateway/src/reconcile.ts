@@ -6,15 +6,12 @@ import type { Log } from './log.js';
 import { type Prefix, printPrefix } from './net/prefix.js';
 import { type Applier, ApplyError } from './nft/apply.js';
 import { ANY_EFFECT } from './policy/change.js';
-import {
-  type Compilation,
-  type CompiledPolicy,
-  Compiler,
-  closedPolicy,
-  PolicyTooLargeError,
-} from './policy/compile.js';
+import { type Compilation, Compiler } from './policy/compile.js';
+import { closedPolicy } from './policy/compile-all.js';
 import type { GatewayInterfaces } from './policy/fixed-chains.js';
 import { nextExpiry, type PolicyInForce, policyInForce, RuleNumbers } from './policy/in-force.js';
+import { PolicyTooLargeError } from './policy/limits.js';
+import type { CompiledPolicy } from './policy/program-content.js';
 import { fingerprintOf, type Remembered } from './remembered.js';
 import { groupParts, type Snapshot, snapshotAt } from './snapshot/read.js';
 
@@ -63,7 +60,12 @@ const noPolicy: PolicyInForce = policyInForce(
 const newCompiler = () => new Compiler(randomBytes(8).toString('hex'));
 
 /** Before there is a snapshot. */
-const closed: Compilation = { compiled: closedPolicy, edits: undefined, effect: ANY_EFFECT };
+const closed: Compilation = {
+  compiled: closedPolicy,
+  edits: undefined,
+  added: undefined,
+  effect: ANY_EFFECT,
+};
 
 /** The only loop: makes the kernel equal to the newest snapshot, again and again until it is. */
 export class Reconciler {

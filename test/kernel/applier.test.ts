@@ -35,7 +35,7 @@ const groups = new Map([
 ]);
 const permit = (ports: number) =>
   inForce(
-    rule('pay', 'PERMIT', 'functions', 'payments', {
+    rule(`pay ${ports}`, 'PERMIT', 'functions', 'payments', {
       protocol: 'TCP',
       portRanges: [{ lo: ports, hi: ports }],
     }),

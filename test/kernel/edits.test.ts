@@ -1,6 +1,6 @@
 import '../support/own-namespace.js';
 import { sortPrefixes } from 'sluice-gateway/net/prefix.js';
-import type { MapEdit } from 'sluice-gateway/nft/program.js';
+import type { KeySet, MapEdit } from 'sluice-gateway/nft/program.js';
 import { Compiler, judged, programOf } from 'sluice-gateway/policy/compile.js';
 import t from 'tap';
 import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
@@ -38,7 +38,7 @@ const address = (side: Sides, family: Family, host: number) => `${BASE[side][fam
 const hosts = (side: Sides, ...numbers: readonly number[]) =>
   numbers.flatMap((host) => prefixes(`${address(side, 4, host)}/32`, `${address(side, 6, host)}/128`));
 
-/** Many intervals on both sides of those that change, and some above: the last one is never changed in place. */
+/** Many intervals on both sides of those that change. */
 const others = (side: Sides) => [
   ...Array.from({ length: 400 }, (_, n) => prefixes(`10.0.${n >> 7}.${(n & 127) * 2}/32`)).flat(),
   ...Array.from({ length: 400 }, (_, n) => prefixes(`210.0.${n >> 7}.${(n & 127) * 2}/32`)).flat(),
@@ -161,3 +161,77 @@ for (const side of ['dst', 'src'] as const) {
     await applier.collect();
   });
 }
+
+/**
+ * A rule that says other ports, again and again, while classes come to both sides: rows and their columns change under the
+ * packets of classes that stay.
+ */
+t.test('a storm of rules that change in place, and of classes that come', async (t) => {
+  const { applier } = stand.loader;
+  const compiler = new Compiler('storm of rules');
+  const line = (name: string, action: 'PERMIT' | 'DENY', dst: string, port?: number) =>
+    rule(name, action, 'functions', dst, port === undefined ? {} : { portRanges: [{ lo: port, hi: port }] });
+  const comers = ['src', 'dst'].flatMap((side) => [0, 1, 2].map((n) => `${side} ${n}`));
+  const compile = (isRefused: boolean, come: number) => {
+    const groups = new Map(groupsOf('dst', false, false));
+    for (const [index, name] of comers.entries()) {
+      const members = prefixes(`198.51.100.${index}/32`, `2606:2800:ffff::${index}/128`);
+      groups.set(name, index < come ? [sortPrefixes(members)] : []);
+    }
+    const policy = inForce(
+      line('banned', 'DENY', 'banned'),
+      line('changing', 'DENY', 'other', isRefused ? PORT.changing : PORT.changing + 1),
+      ...comers.map((name) =>
+        name.startsWith('src') ? rule(name, 'DENY', name, 'banned') : line(name, 'DENY', name, 53),
+      ),
+      line('wide', 'PERMIT', 'wide'),
+    );
+    return compiler.compile({ policy, groups, excluded: [] });
+  };
+  await applier.takeOver();
+  await applier.apply(programOf(compile(false, 0).compiled, labInterfaces, 1));
+  const enforce = async (isRefused: boolean, come: number, revoked?: KeySet) => {
+    const { edits, added } = compile(isRefused, come);
+    if (edits === undefined) throw new Error('Cannot go on: the change is not made in place');
+    await applier.edit(edits, revoked, added);
+    return added?.prepared.length ?? 0;
+  };
+  await enforce(true, 0, judged(1));
+
+  const meter = new Meter({
+    steady: `udp dport ${PORT.steady}`,
+    banned: `udp dport ${PORT.banned}`,
+    changing: `udp dport ${PORT.changing}`,
+  });
+  t.teardown(() => meter.remove());
+  const before = await stand.dropped();
+  const stream = await stand.stations.a.stream(
+    [
+      ...packetsTo('dst', [...HOST.steady, HOST.merged], PORT.steady),
+      ...packetsTo('dst', HOST.banned, PORT.banned),
+      ...packetsTo('dst', [119, 121], PORT.changing),
+    ],
+    PER_SECOND,
+  );
+  let columns = 0;
+  for (let index = 1, come = 0; index < EDITS; index++) {
+    columns += await enforce(index % 2 === 0, come);
+    const next = Math.floor((index * (comers.length + 1)) / EDITS);
+    if (next !== come) columns += await enforce(index % 2 === 0, next);
+    come = next;
+  }
+  await stream.halt();
+  await stand.settle();
+
+  const { steady, banned, changing } = meter.read();
+  const after = await stand.dropped();
+  t.ok(columns > 0, `${columns} rows were prepared for classes that came`);
+  t.ok(steady.in > 1_000, `${steady.in} packets that stay permitted`);
+  t.equal(steady.out, steady.in, 'all passed');
+  t.equal(banned.out, 0, `of ${banned.in} packets that stay denied none passed`);
+  t.equal(after.unclassified - before.unclassified, 0, 'no lookup missed');
+  t.ok(
+    changing.out > 0 && changing.out < changing.in,
+    `${changing.out} of ${changing.in} that change passed`,
+  );
+});

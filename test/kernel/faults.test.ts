@@ -111,7 +111,7 @@ class Gateway {
         this.program = program;
         return this.applier.apply(program);
       },
-      edit: (edits, revoked) => this.applier.edit(edits, revoked),
+      edit: (edits, revoked, added) => this.applier.edit(edits, revoked, added),
       collect: () => this.applier.collect(),
     },
     interfaces: labInterfaces,

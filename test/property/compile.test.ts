@@ -57,11 +57,11 @@ for (const [label, space] of [
       for (const { policy, groups, connections } of steps) {
         const inForce = policyInForce(policy, NOW);
         const parts = new Map([...groups].map(([name, members]) => [name, [sortPrefixes(members)]]));
-        const { compiled, edits } = compiler.compile({ policy: inForce, groups: parts, excluded });
+        const { compiled, edits, added } = compiler.compile({ policy: inForce, groups: parts, excluded });
         if (edits !== undefined && edits.length > 0) edited++;
-        for (const edit of edits ?? []) carryOut(edit, table);
+        for (const edit of [...(added?.prepared ?? []), ...(edits ?? [])]) carryOut(edit, table);
         for (const { name, elements } of compiled.maps) {
-          if (!name.includes('_classes_')) continue;
+          if (!name.includes('_classes_') && !name.startsWith('to_')) continue;
           const wanted = elementsOf(elements as Iterable<MapElement<number>>);
           assert.deepEqual(table.get(name) ?? wanted, wanted, `${name} is edited into what it should be`);
           table.set(name, wanted);

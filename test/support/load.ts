@@ -105,8 +105,9 @@ export class Loader {
   /** Applies a program under the next generation, whatever has changed: each connection is judged again. */
   async load({ interfaces = labInterfaces, ...input }: LoadInput): Promise<void> {
     const compilation = this.#compile(input);
-    const edits = this.program === undefined ? [] : (compilation.edits ?? []);
-    if (edits.length > 0) await this.applier.edit(edits, judged(this.generation));
+    const { edits, added } = compilation;
+    if (this.program !== undefined && edits !== undefined)
+      await this.applier.edit(edits, judged(this.generation), added);
     this.generation++;
     await this.#apply(compilation, interfaces, this.generation);
   }
@@ -126,7 +127,7 @@ export class Loader {
     });
     this.program = programOf(compilation.compiled, interfaces, this.generation);
     if (compilation.edits === undefined) return 'applied';
-    return compilation.edits.length === 0 ? 'nothing' : 'edited';
+    return compilation.edits.length === 0 && compilation.added === undefined ? 'nothing' : 'edited';
   }
 
   close(): void {

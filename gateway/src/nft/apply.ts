@@ -2,6 +2,7 @@ import { isBusy, UnknownOutcomeError } from '../netlink/error.js';
 import { Batch, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST } from './batch.js';
 import { EMPTY_TABLE, type NftKernel, type TableContent } from './kernel.js';
 import {
+  type Additions,
   type ElementData,
   generationChain,
   type KeySet,
@@ -43,17 +44,24 @@ export function generationOf(content: TableContent): number | undefined {
   return name === undefined ? undefined : Number(GENERATION_CHAIN.exec(name)![1]);
 }
 
+/** What is loaded of a program, before it is switched to. */
+type Loaded = Pick<Program, 'fixed' | 'chains' | 'maps' | 'liveSets' | 'counters' | 'limits'>;
+
 type Kind = keyof TableContent;
 const KINDS: readonly Kind[] = ['chains', 'maps', 'counters', 'limits'];
 
-function contentOf(program: Program): TableContent {
-  const chains = [...program.fixed, ...program.chains, generationChain(program.generation)];
-  return {
-    chains: new Set(chains.map(({ name }) => name)),
-    maps: new Set([...program.maps, ...program.liveSets].map(({ name }) => name)),
-    counters: new Set(program.counters),
-    limits: new Set(program.limits.map(({ name }) => name)),
-  };
+const names = (of: Iterable<{ readonly name: string }>) => new Set([...of].map(({ name }) => name));
+
+const contentOf = ({ fixed, chains, maps, liveSets, counters, limits }: Loaded): TableContent => ({
+  chains: names([...fixed, ...chains]),
+  maps: names([...maps, ...liveSets]),
+  counters: new Set(counters),
+  limits: names(limits),
+});
+
+function union(a: TableContent, b: TableContent): TableContent {
+  const of = (kind: Kind) => (b[kind].size === 0 ? a[kind] : a[kind].union(b[kind]));
+  return { chains: of('chains'), maps: of('maps'), counters: of('counters'), limits: of('limits') };
 }
 
 const grows = (map: NftMap): map is GrowingMap => 'grows' in map && map.grows === true;
@@ -76,6 +84,13 @@ function switchBatch(program: Program, present: TableContent): Batch {
   if (previous !== undefined && previous !== program.generation)
     batch.deleteChain(generationChain(previous).name);
   return batch.addChain(generationChain(program.generation));
+}
+
+/** Deletes of all maps first. */
+function addEdits(batch: Batch, edits: readonly MapEdit[]): Batch {
+  for (const { map, remove } of edits) batch.deleteElements(map, remove);
+  for (const { map, add } of edits) batch.addSomeElements(map, add);
+  return batch;
 }
 
 /**
@@ -133,7 +148,8 @@ export class Applier {
    * application failed must come back under names of another epoch. Rejects with ApplyError.
    */
   async apply(program: Program): Promise<void> {
-    const wanted = contentOf(program);
+    const fixed = [...program.fixed, generationChain(program.generation)];
+    const wanted = contentOf({ ...program, fixed });
     const grown = new Map(
       program.maps
         .filter(grows)
@@ -146,18 +162,13 @@ export class Applier {
     this.#inForce = wanted;
     for (const name of wanted.chains) this.#emptied.delete(name);
     const chains = new Set([...this.#present.chains].filter((name) => !isGenerationChain(name)));
-    this.#present = {
-      chains: chains.union(wanted.chains),
-      maps: this.#present.maps.union(wanted.maps),
-      counters: this.#present.counters.union(wanted.counters),
-      limits: this.#present.limits.union(wanted.limits),
-    };
+    this.#present = union({ ...this.#present, chains }, wanted);
     this.#retire(wanted);
     this.#wither(program, grown);
   }
 
-  /** Cuts the loading of new content into transactions. Nothing in force refers to it before the switch. */
-  *#loadBatches(program: Program): Generator<Batch> {
+  /** Cuts the loading of new content into transactions. Nothing in force refers to it before the switch, or the edits. */
+  *#loadBatches(program: Loaded): Generator<Batch> {
     const chains = program.chains.filter(
       ({ name }) => !this.#present.chains.has(name) || this.#emptied.has(name),
     );
@@ -203,18 +214,46 @@ export class Applier {
   }
 
   /**
-   * Changes elements of address maps in place, in one transaction. Where a connection may lose what it had, the same
-   * transaction takes the generation out of force: until the next program each packet is judged. Rejects with
-   * ApplyError.
+   * Changes elements of maps in place, in one transaction, after what they lead to was added. Where a connection may
+   * lose what it had, the same transaction takes the generation out of force: until the next program each packet is
+   * judged. Rejects with ApplyError.
    *
-   * Cost: the size of the maps that are touched, and of the edits.
+   * Cost: the size of the maps that are touched, and of the edits; with chains added, of all rules in the table.
    */
-  async edit(edits: readonly MapEdit[], revoked: KeySet | undefined): Promise<void> {
+  async edit(edits: readonly MapEdit[], revoked: KeySet | undefined, added?: Additions): Promise<void> {
+    if (added !== undefined) await this.#add(added);
+    if (edits.length === 0) return;
     const batch = new Batch();
     if (revoked !== undefined) batch.deleteElements(revoked, revoked.elements);
-    for (const { map, remove } of edits) batch.deleteElements(map, remove);
-    for (const { map, add } of edits) batch.addSomeElements(map, add);
+    addEdits(batch, edits);
     await this.#stage('edit', () => this.#kernel.commit(batch));
+  }
+
+  async #add(added: Additions): Promise<void> {
+    if (this.#inForce === undefined)
+      throw new Error('nothing is known to be in force, a program was expected');
+    const loaded: Loaded = { fixed: [], liveSets: [], ...added };
+    const content = contentOf(loaded);
+    await this.#stage('load', async () => {
+      let batch = new Batch();
+      for (const next of this.#loadBatches(loaded)) {
+        if (!batch.isEmpty) await this.#kernel.commit(batch);
+        batch = next;
+      }
+      await this.#kernel.commit(addEdits(batch, added.prepared));
+    });
+    this.#present = union(this.#present, content);
+    this.#inForce = union(this.#inForce, content);
+    for (const kind of KINDS) for (const name of content[kind]) this.#retiredMs.delete(name);
+    for (const name of content.chains) this.#emptied.delete(name);
+    for (const { name, elements } of added.maps.filter(grows)) {
+      const withered = this.#withered.get(name)?.elements;
+      for (const element of elements) {
+        this.#grown.get(name)?.set(element.first, element);
+        withered?.delete(element.first);
+      }
+      if (withered?.size === 0) this.#withered.delete(name);
+    }
   }
 
   async #stage(stage: ApplyStage, commit: () => Promise<void>): Promise<void> {

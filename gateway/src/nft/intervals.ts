@@ -64,6 +64,15 @@ export class Intervals implements Iterable<MapElement<number>> {
     return compareWords(start, other.starts, otherIndex * words);
   }
 
+  /** Whether others, over the same block, are the same. */
+  equals(other: Intervals): boolean {
+    if (this.length !== other.length) return false;
+    return (
+      this.data.every((number, index) => number === other.data[index]) &&
+      this.starts.every((word, index) => word === other.starts[index])
+    );
+  }
+
   /** The intervals that must go and come to make these into others over the same block. */
   changesTo(after: Intervals): {
     readonly remove: readonly MapElement<number>[];

@@ -62,11 +62,17 @@ export type KeySet = MapOf<'none', undefined>;
 export type NftMap = NumberMap | IntervalMap | VerdictMap | ObjectMap | KeySet;
 export type ElementData = number | Verdict | string | undefined;
 
-/** Elements of an address map that go and come in place. */
+/** Elements of a map that go and come in place. */
 export interface MapEdit {
   readonly map: IntervalMap;
   readonly remove: readonly MapElement<number>[];
   readonly add: readonly MapElement<number>[];
+}
+
+/** What comes into a program in force before anything refers to it. Maps that grow are given with what is new in them. */
+export interface Additions extends Pick<Program, 'chains' | 'maps' | 'counters' | 'limits'> {
+  /** Of maps that are there, where no packet looks up what changes. */
+  readonly prepared: readonly MapEdit[];
 }
 
 type LiveKey = 'mark' | 'ipv4_addr' | 'ipv6_addr';

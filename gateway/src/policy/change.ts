@@ -47,8 +47,12 @@ const meaning = ({ rule, action, enforced }: RuleInForce) =>
  * passed over; of the others every refusal that came and every permit that went may revoke.
  */
 export function effectOfPolicy(before: PolicyInForce, after: PolicyInForce): Effect {
-  const old = before.rules.map(meaning);
-  const now = after.rules.map(meaning);
+  const held = new Set(before.rules.map(({ rule }) => rule));
+  const kept = new Set(after.rules.map(({ rule }) => rule).filter((rule) => held.has(rule)));
+  // A rule that is the same object means the same: to print all of them costs most of a change of one.
+  const keyOf = (one: RuleInForce) => (kept.has(one.rule) ? one.rule : meaning(one));
+  const old = before.rules.map(keyOf);
+  const now = after.rules.map(keyOf);
   const oldSet = new Set(old);
   const nowSet = new Set(now);
   const keptBefore = old.filter((key) => nowSet.has(key));

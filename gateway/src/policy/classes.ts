@@ -18,7 +18,7 @@ export class Classes {
   readonly #rules = new Map<number, RulePositions>();
   #last = 0;
 
-  /** Classes that some address was in when they were last assigned, with their rules. */
+  /** Classes that some address was in when they were last assigned, or since, with their rules. */
   get live(): ReadonlyMap<number, RulePositions> {
     return this.#rules;
   }
@@ -40,6 +40,16 @@ export class Classes {
       this.#ids.set(atom, id);
       this.#present.add(atom);
     }
+    return id;
+  }
+
+  /** Gives an atom that is new to the policy in force, with rules that no class has, a class of its own. */
+  add(atom: number, rules: RulePositions): number {
+    const id = this.#next();
+    this.#ids.set(atom, id);
+    this.#present.add(atom);
+    this.#byRules.set(keyOf(rules), id);
+    this.#rules.set(id, rules);
     return id;
   }
 

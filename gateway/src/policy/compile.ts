@@ -1,7 +1,8 @@
-import { FAMILIES, type Family } from '../net/family.js';
+import { FAMILIES } from '../net/family.js';
 import { type Prefix, sortPrefixes } from '../net/prefix.js';
-import { encodeMark, KIND, RULES_MAX } from '../nft/mark.js';
-import type { Chain, KeySet, MapEdit, NamedLimit, NftMap, Program, VerdictMap } from '../nft/program.js';
+import { encodeMark } from '../nft/mark.js';
+import type { Additions, KeySet, MapEdit, Program } from '../nft/program.js';
+import { Books } from './books.js';
 import {
   ANY_EFFECT,
   bothEffects,
@@ -10,25 +11,19 @@ import {
   effectOfPolicy,
   NO_EFFECT,
 } from './change.js';
-import { Classes, type RulePositions, rulesOfAtom } from './classes.js';
+import { compileAll } from './compile-all.js';
 import type { GroupPrefixes } from './evaluate.js';
 import { liveSets } from './fairness.js';
-import {
-  FIXED_COUNTERS,
-  fixedChains,
-  type GatewayInterfaces,
-  judgedSet,
-  type TopMaps,
-} from './fixed-chains.js';
-import { type GrowingData, type GrowingKind, GrowingMap, single } from './growing-map.js';
-import type { NumberedRule, PolicyInForce } from './in-force.js';
-import { LOG_LIMITS, logSets } from './log-limits.js';
+import { fixedChains, type GatewayInterfaces, judgedSet } from './fixed-chains.js';
+import { single } from './growing-map.js';
+import type { PolicyInForce } from './in-force.js';
+import { changeRules, type InPlace, moveAddresses } from './in-place.js';
+import { POLICY_LIMITS, PolicyTooLargeError } from './limits.js';
+import { logSets } from './log-limits.js';
 import { type GroupParts, type MembersChange, touchedBlocks } from './members.js';
-import { RowBook } from './rows.js';
-import { decisionMark, hash, ListBook, logsPackets, type RuleObjects, ruleObjects } from './rule-content.js';
-import { RuleIndex } from './rule-index.js';
-import { ShardBook, type ShardSuccession, SIDES, type SideName } from './shard-content.js';
-import { OWN_ADDRESSES, type Shard, type ShardChange, Side } from './side.js';
+import type { CompiledPolicy } from './program-content.js';
+import type { SideName } from './shard-content.js';
+import { OWN_ADDRESSES, type ShardChange } from './side.js';
 
 /** What one compilation needs to know. */
 export interface PolicyInput {
@@ -40,55 +35,22 @@ export interface PolicyInput {
   readonly wasInForce?: boolean;
 }
 
-/**
- * Bounds on what one policy may make of the kernel; over them a change is refused by name, unless it gives no
- * connection anything that it had not. More rules have no numbers: that is refused always.
- */
-export const POLICY_LIMITS = {
-  rulesMax: RULES_MAX,
-  classesMax: 65_536,
-  pairsMax: 16_000_000,
-  listsMax: 65_536,
-} as const;
-
-/** A policy needs more rules, classes, pairs or lists than the kernel program may hold. */
-export class PolicyTooLargeError extends RangeError {
-  override readonly name = 'PolicyTooLargeError';
-
-  constructor(
-    readonly limit: keyof typeof POLICY_LIMITS,
-    readonly found: number,
-  ) {
-    super(`Cannot compile policy: it needs ${found} for ${limit}, the limit is ${POLICY_LIMITS[limit]}`);
-  }
-}
-
 /** Changed prefixes up to which shards are cut anew one by one; of more, the whole side is. */
 const TOUCHED_BLOCKS_MAX = 4_096;
-
-/** What policy makes of a program, whatever the generation. */
-export interface CompiledPolicy extends Pick<Program, 'chains' | 'maps' | 'counters' | 'limits'> {
-  /** Undefined: everything is dropped. */
-  readonly top: TopMaps | undefined;
-}
-
-/** What a gateway that knows no policy yet enforces: it drops everything it would forward. */
-export const closedPolicy: CompiledPolicy = {
-  top: undefined,
-  chains: [],
-  maps: [],
-  counters: FIXED_COUNTERS,
-  limits: [],
-};
 
 /** What came of a compilation. */
 export interface Compilation {
   readonly compiled: CompiledPolicy;
   /** Where given, these make the program of the compilation before into this one; none, if it is the same. */
   readonly edits: readonly MapEdit[] | undefined;
+  /** What edits lead to: it comes before them. */
+  readonly added: Additions | undefined;
   /** Of a compiler's first compilation: any. */
   readonly effect: Effect;
 }
+
+/** By side, the shards that were cut anew; undefined where the whole side was. */
+type Cut = Readonly<Record<SideName, readonly ShardChange[] | undefined>>;
 
 /**
  * Compiles policy again and again. It keeps the address space cut into classes, and what it made of it, so that a
@@ -96,63 +58,49 @@ export interface Compilation {
  * are others. After a failure of any kind a new compiler takes over: what a compilation changed it does not take back.
  */
 export class Compiler {
-  readonly #epoch: string;
-  readonly #rules = new RuleIndex();
-  readonly #sides: Readonly<Record<SideName, Side>> = { src: new Side(), dst: new Side() };
-  readonly #classes: Readonly<Record<SideName, Classes>> = { src: new Classes(), dst: new Classes() };
-  readonly #lists: ListBook;
-  readonly #grown: Readonly<Record<GrowingKind, GrowingMap>>;
-  readonly #rows: RowBook;
-  readonly #shards: Readonly<Record<SideName, ShardBook>>;
+  readonly #books: Books;
   #excluded = '';
-  #compiled: CompiledPolicy | undefined;
-  /** Those of the program, kept up to date with edits. */
-  #maps: NftMap[] = [];
-  #mapIndexes: ReadonlyMap<string, number> = new Map();
 
   /** `epoch` is part of every content name: another compiler's leftovers are never taken for this one's. */
   constructor(epoch: string) {
-    this.#epoch = epoch;
-    this.#lists = new ListBook(epoch);
-    this.#rows = new RowBook(epoch);
-    this.#shards = { src: new ShardBook('src', epoch), dst: new ShardBook('dst', epoch) };
-    const growing = (kind: GrowingKind) => new GrowingMap(kind, epoch);
-    this.#grown = {
-      lists: growing('lists'),
-      monitors: growing('monitors'),
-      decided: growing('decided'),
-      log_limits: growing('log_limits'),
-      suppressed: growing('suppressed'),
-    };
+    this.#books = new Books(epoch);
   }
 
   /** Throws PolicyTooLargeError. */
   compile({ policy, groups, excluded, wasInForce = false }: PolicyInput): Compilation {
-    const before = this.#rules.policy;
-    const isSamePolicy = this.#rules.take(policy, groups) && this.#compiled !== undefined;
+    const books = this.#books;
+    const before = books.rules.policy;
+    const changedRules = books.rules.take(policy, groups);
     const own = this.#takeExcluded(excluded);
     const src = this.#updateMembers('src', policy, groups);
     const dst = this.#updateMembers('dst', policy, groups);
-    const ofPolicy = () => (before === undefined ? ANY_EFFECT : effectOfPolicy(before, policy));
     const effect = [
       src.effect,
       dst.effect,
-      isSamePolicy ? NO_EFFECT : ofPolicy(),
+      before === undefined
+        ? ANY_EFFECT
+        : changedRules?.length === 0
+          ? NO_EFFECT
+          : effectOfPolicy(before, policy),
       own === undefined ? NO_EFFECT : ANY_EFFECT,
     ].reduce(bothEffects);
     if (policy.rules.length > POLICY_LIMITS.rulesMax) {
       throw new PolicyTooLargeError('rulesMax', policy.rules.length);
     }
     const ownChanges = (name: SideName) =>
-      own === undefined ? [] : [this.#sides[name].members.set(OWN_ADDRESSES, [own])];
-    const changes = {
+      own === undefined ? [] : [books.sides[name].members.set(OWN_ADDRESSES, [own])];
+    const cut = {
       src: this.#cut('src', [...src.changes, ...ownChanges('src')]),
       dst: this.#cut('dst', [...dst.changes, ...ownChanges('dst')]),
     };
-    const edits = isSamePolicy ? this.#editsOf(changes) : undefined;
-    if (edits !== undefined) return { compiled: this.#compiled!, edits, effect };
-    this.#compiled = this.#compileAll(policy, effect.grants && !wasInForce);
-    return { compiled: this.#compiled, edits: undefined, effect };
+    const inPlace = this.#changeInPlace(policy, changedRules, cut);
+    if (inPlace === undefined) compileAll(books, policy, effect.grants && !wasInForce);
+    return {
+      compiled: books.content!.compiled,
+      edits: inPlace?.edits,
+      added: inPlace?.added,
+      effect,
+    };
   }
 
   /** Brings the members of one side's groups up to date. Gives what changed, and what that may do. */
@@ -161,16 +109,17 @@ export class Compiler {
     policy: PolicyInForce,
     groups: GroupParts,
   ): { readonly changes: readonly MembersChange[]; readonly effect: Effect } {
+    const { rules, sides } = this.#books;
     const changes: MembersChange[] = [];
     let effect = NO_EFFECT;
-    for (const [groupName, group] of this.#rules.groups) {
-      const positions = this.#rules.ofGroup[name].get(group);
+    for (const [groupName, group] of rules.groups) {
+      const positions = rules.ofGroup[name].get(group);
       const parts = positions === undefined ? [] : (groups.get(groupName) ?? []);
-      const change = this.#sides[name].members.set(group, parts);
+      const change = sides[name].members.set(group, parts);
       if (change.added.length + change.removed.length === 0) continue;
       changes.push(change);
-      const rules = [...(positions ?? [])].map((position) => policy.rules[position]!);
-      const ofChange = effectOfMembers(rules, change.added.length > 0, change.removed.length > 0);
+      const naming = [...(positions ?? [])].map((position) => policy.rules[position]!);
+      const ofChange = effectOfMembers(naming, change.added.length > 0, change.removed.length > 0);
       effect = bothEffects(effect, ofChange);
     }
     return { changes, effect };
@@ -185,11 +134,11 @@ export class Compiler {
     return own;
   }
 
-  /** Cuts what changed anew. Undefined where the whole side was cut. */
   #cut(name: SideName, changes: readonly MembersChange[]): readonly ShardChange[] | undefined {
-    const side = this.#sides[name];
+    const side = this.#books.sides[name];
     const blocks = touchedBlocks(changes);
-    if (this.#compiled !== undefined && blocks[4].length + blocks[6].length <= TOUCHED_BLOCKS_MAX) {
+    const isCut = this.#books.content !== undefined;
+    if (isCut && blocks[4].length + blocks[6].length <= TOUCHED_BLOCKS_MAX) {
       return FAMILIES.flatMap((family) => side.sweepBlocks(family, blocks[family]));
     }
     side.sweepAll();
@@ -197,155 +146,22 @@ export class Compiler {
   }
 
   /**
-   * The change as edits in place, if it can be one: addresses of one side move between classes that the program has.
-   * Where both sides change, a packet could meet the old of one and the new of the other.
+   * The change as one in place, if it can be that: addresses of one side move, or rules change what they say. Where more
+   * than one of these changes, a packet could meet the old of one and the new of the other.
    */
-  #editsOf(changes: Record<SideName, readonly ShardChange[] | undefined>): readonly MapEdit[] | undefined {
-    const { src, dst } = changes;
-    if (src === undefined || dst === undefined || (src.length > 0 && dst.length > 0)) return undefined;
-    const name = src.length > 0 ? 'src' : 'dst';
-    const changed = changes[name]!;
-    const successions: ShardSuccession[] = [];
-    for (const { before, after } of changed) {
-      const [shard, ...more] = after;
-      const classes = more.length === 0 ? this.#classesOf(name, shard!) : undefined;
-      if (classes === undefined) return undefined;
-      successions.push({ before, after: shard!, classes });
-    }
-    const edits = this.#shards[name].succeed(successions);
-    for (const { map } of edits ?? []) this.#maps[this.#mapIndexes.get(map.name)!] = map;
-    return edits;
-  }
-
-  /** The class of each stretch; undefined where the program in force has no class for one. */
-  #classesOf(name: SideName, { atoms }: Shard): Uint32Array | undefined {
-    const classes = this.#classes[name];
-    const numbers = new Uint32Array(atoms.length);
-    for (const [index, atom] of atoms.entries()) {
-      const number = classes.classOf(atom) ?? classes.adopt(atom, this.#rulesOf(name, atom));
-      if (number === undefined || !classes.live.has(number)) return undefined;
-      numbers[index] = number;
-    }
-    return numbers;
-  }
-
-  #rulesOf(name: SideName, atom: number): RulePositions {
-    const rules = rulesOfAtom(this.#sides[name].atoms, atom, this.#rules.ofGroup[name]);
-    // Behind a rule that decides everything for every address of the other side, nothing tells classes apart.
-    const end = rules.findIndex(
-      (position) => this.#rules.endsList[position] === true && this.#rules.isBroad[name][position] === true,
-    );
-    return end < 0 ? rules : rules.subarray(0, end + 1);
-  }
-
-  #compileAll(policy: PolicyInForce, isLimited: boolean): CompiledPolicy {
-    const refuseOver = (limit: keyof typeof POLICY_LIMITS, found: number) => {
-      if (isLimited && found > POLICY_LIMITS[limit]) throw new PolicyTooLargeError(limit, found);
-    };
-    for (const name of SIDES) {
-      this.#classes[name].assign(
-        this.#sides[name].liveAtoms(),
-        (atom) => this.#rulesOf(name, atom),
-        (position) => this.#rules.isBroad[name][position]!,
-      );
-      refuseOver('classesMax', this.#classes[name].live.size);
-    }
-    const { src, dst } = this.#classes;
-    refuseOver('pairsMax', src.live.size * dst.live.size);
-
-    const chains = new Map<string, Chain>();
-    const maps = new Map<string, NftMap>();
-    const numbered = (name: SideName) => [...this.#classes[name].live].sort(([a], [b]) => a - b);
-    const byDefault = JSON.stringify(policy.byDefault);
-    const { rows, lists } = this.#rows.make(
-      numbered('src'),
-      numbered('dst'),
-      this.#rules.endsList,
-      (positions) =>
-        this.#lists.contentOf(
-          [...positions.map((position) => this.#rules.texts[position]), byDefault].join('\n'),
-          positions.map((position) => policy.rules[position]!),
-          policy,
-        ),
-    );
-    refuseOver('listsMax', lists.size);
-    this.#lists.keep(lists);
-    const add = (of: { readonly chains: readonly Chain[]; readonly maps: readonly NftMap[] }) => {
-      for (const chain of of.chains) chains.set(chain.name, chain);
-      for (const map of of.maps) maps.set(map.name, map);
-    };
-    for (const list of lists) add(list);
-    for (const row of rows) add({ chains: [row.chain], maps: [row.map] });
-    const monitors = new Set([...lists].flatMap((list) => list.monitors));
-    add({ chains: [...monitors].map(({ chain }) => chain), maps: [] });
-
-    const grown = (kind: GrowingKind, data: GrowingData, entries: readonly (readonly [number, string])[]) => {
-      const map = this.#grown[kind].mapOf(data, entries);
-      maps.set(map.name, map);
-      return map.name;
-    };
-    const sources: VerdictMap = {
-      name: `sources_${hash(`${this.#epoch} ${rows.map(({ source, chain }) => `${source} ${chain.name}`).join()}`)}`,
-      key: 'classid',
-      interval: false,
-      data: 'verdict',
-      elements: rows.map(({ source, chain }) => single(source, { kind: 'jump', chain: chain.name })),
-    };
-    maps.set(sources.name, sources);
-    const counting: NumberedRule[] = [...policy.rules, policy.byDefault];
-    const logging = counting.filter(logsPackets);
-    const marked = (rules: readonly NumberedRule[], object: keyof RuleObjects) =>
-      rules.map((rule) => [decisionMark(rule), ruleObjects(rule)[object]] as const);
-    const dispatch = (name: SideName, family: Family): string => {
-      const shards = this.#sides[name].shards.filter((shard) => shard.family === family);
-      const content = this.#shards[name].dispatch(family, shards, (shard) => this.#classesOf(name, shard)!);
-      add(content);
-      return content.map.name;
-    };
-    const top: TopMaps = {
-      source4: dispatch('src', 4),
-      source6: dispatch('src', 6),
-      destination4: dispatch('dst', 4),
-      destination6: dispatch('dst', 6),
-      sources: sources.name,
-      lists: grown(
-        'lists',
-        'verdict',
-        [...lists].map(({ number, chain }) => [KIND.list | number, chain]),
-      ),
-      monitors:
-        monitors.size === 0
-          ? undefined
-          : grown(
-              'monitors',
-              'verdict',
-              [...monitors].map(({ number, chain }) => [KIND.monitor | number, chain.name]),
-            ),
-      decided: grown(
-        'decided',
-        'counter',
-        marked(
-          counting.filter(({ enforced }) => enforced),
-          'decided',
-        ),
-      ),
-      logLimits: grown('log_limits', 'limit', marked(logging, 'logLimit')),
-      suppressed: grown('suppressed', 'counter', marked(logging, 'suppressed')),
-    };
-    for (const name of SIDES) this.#shards[name].keep(this.#sides[name].shards);
-    this.#maps = [...maps.values()];
-    this.#mapIndexes = new Map(this.#maps.map(({ name }, index) => [name, index]));
-    return {
-      top,
-      chains: [...chains.values()],
-      maps: this.#maps,
-      counters: [
-        ...FIXED_COUNTERS,
-        ...counting.map((rule) => ruleObjects(rule).decided),
-        ...logging.map((rule) => ruleObjects(rule).suppressed),
-      ].sort(),
-      limits: logging.map((rule): NamedLimit => ({ name: ruleObjects(rule).logLimit, ...LOG_LIMITS.rule })),
-    };
+  #changeInPlace(
+    policy: PolicyInForce,
+    changedRules: readonly number[] | undefined,
+    { src, dst }: Cut,
+  ): InPlace | undefined {
+    if (this.#books.content === undefined || changedRules === undefined) return undefined;
+    if (src === undefined || dst === undefined) return undefined;
+    const kinds = [src, dst, changedRules].filter(({ length }) => length > 0);
+    if (kinds.length > 1) return undefined;
+    if (changedRules.length > 0) return changeRules(this.#books, policy, changedRules);
+    return src.length > 0
+      ? moveAddresses(this.#books, policy, 'src', src)
+      : moveAddresses(this.#books, policy, 'dst', dst);
   }
 }
 
@@ -380,7 +196,7 @@ export function programOf(
   return {
     generation,
     fixed,
-    maps: [...maps, judged(generation)],
+    maps: [judged(generation), ...maps],
     liveSets: [...liveSets(interfaces), ...logSets],
     ...content,
   };

@@ -1,7 +1,7 @@
 import type { MapElement, ObjectMap, VerdictMap } from '../nft/program.js';
 import { hash } from './rule-content.js';
 
-export type GrowingKind = 'lists' | 'monitors' | 'decided' | 'log_limits' | 'suppressed';
+export type GrowingKind = 'sources' | 'lists' | 'monitors' | 'decided' | 'log_limits' | 'suppressed';
 export type GrowingData = 'verdict' | 'counter' | 'limit';
 
 /** An element of one key. */
@@ -32,7 +32,7 @@ export class GrowingMap {
     for (const [key, name] of entries) this.#known.set(key, name);
     const shape = {
       name: `${this.#kind}_${hash(`${this.#epoch} ${this.#serial}`)}`,
-      key: 'mark',
+      key: this.#kind === 'sources' ? 'classid' : 'mark',
       interval: false,
       grows: true,
     } as const;

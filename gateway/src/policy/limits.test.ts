@@ -1,8 +1,9 @@
 import t from 'tap';
 import { type Prefix, sortPrefixes } from '../net/prefix.js';
-import { Compiler, POLICY_LIMITS, PolicyTooLargeError } from './compile.js';
+import { Compiler } from './compile.js';
 import { prefixes, rule } from './fixture.js';
 import { policyInForce, RuleNumbers } from './in-force.js';
+import { POLICY_LIMITS, PolicyTooLargeError } from './limits.js';
 import type { PolicyRule } from './model.js';
 
 const NOW = new Date('2026-11-01T00:00:00Z');

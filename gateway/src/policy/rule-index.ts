@@ -12,11 +12,32 @@ type OfSides<T> = Readonly<Record<SideName, T>>;
 const textOf = ({ number, action, logging, enforced, rule }: RuleInForce) =>
   JSON.stringify([number, action, logging, enforced, rule.name, rule.protocol, rule.portRanges]);
 
+const endsList = ({ enforced, rule }: RuleInForce) =>
+  enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0;
+
+const areSame = (a: readonly string[], b: readonly string[]) =>
+  a.length === b.length && a.every((name, index) => name === b[index]);
+
+/** Whether two rules differ in nothing but protocol, ports and logging: records of what either decided read the same. */
+const areAlike = (a: RuleInForce, b: RuleInForce) =>
+  a.number === b.number &&
+  (a.rule === b.rule ||
+    (a.name === b.name &&
+      a.action === b.action &&
+      a.enforced === b.enforced &&
+      areSame(a.rule.src, b.rule.src) &&
+      areSame(a.rule.dst, b.rule.dst)));
+
+const areAllAlike = (before: PolicyInForce, after: PolicyInForce) =>
+  before.rules.length === after.rules.length &&
+  before.byDefault.action === after.byDefault.action &&
+  before.byDefault.logging === after.byDefault.logging &&
+  before.rules.every((rule, position) => areAlike(rule, after.rules[position]!));
+
 /** The rules of the policy in force by their position in the order of evaluation, and by group. */
 export class RuleIndex {
   readonly #groupNumbers = new Map<string, number>();
   #policy: PolicyInForce | undefined;
-  #text = '';
   #universal = '';
   /** By position: all that the rule says to the kernel. */
   texts: readonly string[] = [];
@@ -35,17 +56,18 @@ export class RuleIndex {
     return this.#groupNumbers;
   }
 
-  /** Takes a policy. Gives whether it is the one it had: the same object, or of the same content. */
-  take(policy: PolicyInForce, groups: GroupParts): boolean {
-    const isKnown = this.#policy !== undefined && this.#universalOf(groups) === this.#universal;
-    if (isKnown && policy === this.#policy) return true;
+  /**
+   * Takes a policy. Gives the positions of rules that say something else to the kernel than before, where that is of
+   * services or logging alone, and the same rules are there in the same order; undefined for any other policy.
+   */
+  take(policy: PolicyInForce, groups: GroupParts): readonly number[] | undefined {
+    const before = this.#policy;
+    const isKnown = before !== undefined && this.#universalOf(groups) === this.#universal;
+    if (isKnown && policy === before) return [];
     this.#policy = policy;
-    const texts = policy.rules.map(textOf);
-    const sides = policy.rules.map(({ rule }) => [rule.src, rule.dst]);
-    const text = JSON.stringify([texts, sides, policy.byDefault]);
-    if (isKnown && text === this.#text) return true;
-    this.texts = texts;
-    this.#text = text;
+    const changed = isKnown && areAllAlike(before, policy) ? this.#takeTexts(before, policy) : undefined;
+    if (changed !== undefined) return changed;
+    this.texts = policy.rules.map(textOf);
     this.ofGroup = this.#byGroup(policy);
     // Of the groups that this policy is the first to name too: `isBroad` holds for as long as these are the same.
     this.#universal = this.#universalOf(groups);
@@ -54,10 +76,29 @@ export class RuleIndex {
       src: policy.rules.map(({ rule }) => isBroad(rule.dst)),
       dst: policy.rules.map(({ rule }) => isBroad(rule.src)),
     };
-    this.endsList = policy.rules.map(
-      ({ enforced, rule }) => enforced && rule.protocol === 'ANY' && rule.portRanges.length === 0,
-    );
-    return false;
+    this.endsList = policy.rules.map(endsList);
+    return undefined;
+  }
+
+  /** Undefined, and nothing taken, where classes may be others: a broad rule ends lists, or ends them no more. */
+  #takeTexts(before: PolicyInForce, { rules }: PolicyInForce): readonly number[] | undefined {
+    const changed: number[] = [];
+    const texts = [...this.texts];
+    const ends = [...this.endsList];
+    for (const [position, rule] of rules.entries()) {
+      // The rule says it all, and whoever reads policy anew makes others.
+      if (rule.rule === before.rules[position]!.rule) continue;
+      const text = textOf(rule);
+      if (text === texts[position]) continue;
+      texts[position] = text;
+      ends[position] = endsList(rule);
+      const isBroad = SIDES.some((side) => this.isBroad[side][position]);
+      if (isBroad && ends[position] !== this.endsList[position]) return undefined;
+      changed.push(position);
+    }
+    this.texts = texts;
+    this.endsList = ends;
+    return changed;
   }
 
   #universalOf(groups: GroupParts): string {

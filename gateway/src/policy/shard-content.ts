@@ -1,5 +1,5 @@
 import type { Family } from '../net/family.js';
-import { valueOfWords } from '../net/words.js';
+import { compareWords, valueOfWords, type Words } from '../net/words.js';
 import { Intervals } from '../nft/intervals.js';
 import { KIND } from '../nft/mark.js';
 import type { Chain, IntervalMap, MapEdit, MapElement, NftMap, VerdictMap } from '../nft/program.js';
@@ -99,10 +99,7 @@ export class ShardBook {
   #contentOf(shard: Shard, classes: Uint32Array): ShardContent {
     const elements = this.#intervalsOf(shard, classes);
     const known = this.#contents.get(shard);
-    if (known !== undefined) {
-      const { remove, add } = known.map.elements.changesTo(elements);
-      if (remove.length + add.length === 0) return known;
-    }
+    if (known?.map.elements.equals(elements)) return known;
     const kind = `${SIDE_TEXT[this.#name]}${shard.family}`;
     const id = `${hash(`${this.#epoch} ${kind} ${this.#count++}`)}`;
     const isSource = this.#name === 'src';
@@ -130,7 +127,10 @@ export class ShardBook {
     return content;
   }
 
-  /** Neighbouring stretches of one class are one interval. Source classes need no kind: they are in the priority. */
+  /**
+   * Neighbouring stretches of one class are one interval; but the last address of all has its own, so that others can be
+   * changed in place. Source classes need no kind: they are in the priority.
+   */
   #intervalsOf({ starts, last }: Shard, classes: Uint32Array): Intervals {
     const base = this.#name === 'src' ? 0 : KIND.destination;
     const words = last.length;
@@ -138,15 +138,23 @@ export class ShardBook {
     for (let index = 0; index < classes.length; index++) {
       if (index === 0 || classes[index] !== classes[index - 1]) kept.push(index);
     }
-    const packed = new Uint32Array(kept.length * words);
-    const data = new Uint32Array(kept.length);
+    const splitsTop = isTop(last) && compareWords(last, starts, kept.at(-1)! * words) !== 0;
+    const length = kept.length + (splitsTop ? 1 : 0);
+    const packed = new Uint32Array(length * words);
+    const data = new Uint32Array(length);
     for (const [to, from] of kept.entries()) {
       for (let word = 0; word < words; word++) packed[to * words + word] = starts[from * words + word]!;
       data[to] = base + classes[from]!;
     }
+    if (splitsTop) {
+      packed.set(last, kept.length * words);
+      data[kept.length] = data[kept.length - 1]!;
+    }
     return new Intervals(packed, data, last);
   }
 }
+
+const isTop = (last: Words) => last.every((word) => word === 0xffff_ffff);
 
 /** An interval that ends with the address space has no end in the kernel: it is not changed in place. */
 const reachesTop = (family: Family) => {

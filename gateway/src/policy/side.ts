@@ -6,6 +6,8 @@ import { Runs } from './prefix-tree.js';
 
 /** A shard is cut in two when it has more stretches. The kernel's cost of a change is linear in the map it touches. */
 export const SHARD_INTERVALS_MAX = 2_048;
+/** Up to which one that is there may grow: to cut it in two is no change in place. */
+export const SHARD_GROWN_INTERVALS_MAX = 2 * SHARD_INTERVALS_MAX;
 
 /** The group number of the gateway's own addresses, which are members of nothing. */
 export const OWN_ADDRESSES = 0;
@@ -37,8 +39,9 @@ function upperBound(starts: Uint32Array, width: number, length: number, words: W
   return low;
 }
 
-/** Cuts runs over a block into shards of at most SHARD_INTERVALS_MAX stretches. */
-function cut(family: Family, block: Block, runs: Runs): Shard[] {
+/** Cuts runs over a block into shards of at most SHARD_INTERVALS_MAX stretches, if they are more than `wholeMax`. */
+function cut(family: Family, block: Block, runs: Runs, wholeMax: number): Shard[] {
+  const intervalsMax = runs.length > wholeMax ? SHARD_INTERVALS_MAX : wholeMax;
   const width = WORDS[family];
   const shards: Shard[] = [];
   const take = (part: Block) => {
@@ -46,7 +49,7 @@ function cut(family: Family, block: Block, runs: Runs): Shard[] {
     // The stretch that the part begins in may have begun before it.
     const from = upperBound(runs.starts, width, runs.length, part.words) - 1;
     const to = upperBound(runs.starts, width, runs.length, last);
-    if (to - from > SHARD_INTERVALS_MAX) {
+    if (to - from > intervalsMax) {
       for (const half of halvesOf(part)) take(half);
       return;
     }
@@ -103,10 +106,10 @@ export class Side {
     return this.atoms.idOf([...new Set([...outer, ...added])].sort((a, b) => a - b));
   }
 
-  #sweep(family: Family, block: Block): Shard[] {
+  #sweep(family: Family, block: Block, wholeMax: number): Shard[] {
     const runs = new Runs(WORDS[family]);
     this.members.trees[family].sweep(block, 0, this.#combine, runs);
-    return cut(family, block, runs);
+    return cut(family, block, runs, wholeMax);
   }
 
   #count(shard: Shard, by: 1 | -1): void {
@@ -118,7 +121,7 @@ export class Side {
     this.#counts.length = 0;
     for (const family of FAMILIES) {
       const before = new Map(this.#shards[family].map((shard) => [shardKey(shard), shard]));
-      this.#shards[family] = this.#sweep(family, wholeSpace(family)).map((shard) => {
+      this.#shards[family] = this.#sweep(family, wholeSpace(family), SHARD_INTERVALS_MAX).map((shard) => {
         const known = before.get(shardKey(shard));
         return known !== undefined && sameStretches(known, shard) ? known : shard;
       });
@@ -137,7 +140,7 @@ export class Side {
     const changes: ShardChange[] = [];
     for (const index of [...touched].sort((a, b) => b - a)) {
       const before = shards[index]!;
-      const after = this.#sweep(family, before.block);
+      const after = this.#sweep(family, before.block, SHARD_GROWN_INTERVALS_MAX);
       if (after.length === 1 && sameStretches(before, after[0]!)) continue;
       this.#count(before, -1);
       for (const shard of after) this.#count(shard, 1);
