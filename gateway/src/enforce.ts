@@ -25,7 +25,8 @@ export async function enforce(
 ): Promise<number> {
   if (edits !== undefined && generation !== undefined) {
     const revokes = edits.length > 0 && effect.revokes;
-    if (!revokes) onSwitch(generation);
+    // Until the next program is in force its marks, and those of what is refused by then, are of this generation.
+    onSwitch(generation);
     await applier.edit(edits, revokes ? judged(generation) : undefined, added);
     if (!revokes) return generation;
   }

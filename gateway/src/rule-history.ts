@@ -8,10 +8,12 @@ export const GENERATIONS_REMEMBERED_MAX = 256;
 export class RuleHistory {
   readonly #generations = new Map<number, ReadonlyMap<number, NumberedRule>>();
 
+  /** Of a generation that is remembered already, rules that went stay: connections carry their numbers. */
   remember(generation: number, policy: PolicyInForce): void {
+    const before = this.#generations.get(generation) ?? [];
     this.#generations.delete(generation);
-    const rules = [policy.byDefault, ...policy.rules];
-    this.#generations.set(generation, new Map(rules.map((rule) => [rule.number, rule])));
+    const rules = [policy.byDefault, ...policy.rules].map((rule) => [rule.number, rule] as const);
+    this.#generations.set(generation, new Map([...before, ...rules]));
     if (this.#generations.size > GENERATIONS_REMEMBERED_MAX) {
       this.#generations.delete(this.#generations.keys().next().value!);
     }

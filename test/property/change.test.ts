@@ -24,9 +24,18 @@ import {
  */
 
 /** How often changes were made in each way: a walk that goes none of them proves nothing. */
-const ways = { edits: 0, columns: 0, rows: 0, lists: 0, tops: 0 };
+const ways = { edits: 0, columns: 0, rows: 0, lists: 0, tops: 0, moves: 0, comings: 0, goings: 0 };
 
-function count({ edits = [], added }: Compilation): void {
+function count(
+  { edits, added }: Compilation,
+  { policy: { rules: was } }: WorldInput,
+  { policy: { rules: is } }: WorldInput,
+): void {
+  if (edits === undefined) return;
+  if (is.length > was.length) ways.comings++;
+  if (is.length < was.length) ways.goings++;
+  const [old, now] = [was, is].map((rules) => rules.map(({ name }) => name));
+  if (was.length === is.length && !isDeepStrictEqual(old, now)) ways.moves++;
   if (edits.length > 0) ways.edits++;
   if (edits.some(reachesTop)) ways.tops++;
   if (added === undefined) return;
@@ -76,7 +85,7 @@ function take(isTopped: boolean, steps: readonly Step[], draws: readonly number[
       isOld ? checkAll(was) : checkAll(was, after),
     );
     checkAll(after);
-    count(compilation);
+    count(compilation, was, after);
 
     const { grants, revokes } = compilation.effect;
     if (!grants || !revokes) {

@@ -32,6 +32,9 @@ export const nestingPrefix: fc.Arbitrary<Prefix> = fc
     return prefixOf({ family, value: few }, BITS[family] - (hostBits % (BITS[family] + 1)));
   });
 
+/** A rule between such a group and others, for all services, ends what can be told apart behind it. */
+const EVERYWHERE = FAMILIES.map((family) => prefixOf({ family, value: 0n }, 0));
+
 const TOP_GROUP = 'top';
 const TOPS = FAMILIES.map((family) => prefixOf({ family, value: ADDRESS_MAX[family] }, BITS[family] - 4));
 const TOP_RULE: PolicyRule = {
@@ -90,7 +93,10 @@ const ruleDraft: fc.Arbitrary<RuleDraft> = fc
 const members = fc.record({
   kind: fc.constant('members' as const),
   group: anyGroup,
-  add: fc.array(nestingPrefix, { maxLength: 3 }),
+  add: fc.oneof(
+    { weight: 8, arbitrary: fc.array(nestingPrefix, { maxLength: 3 }) },
+    { weight: 1, arbitrary: fc.constant(EVERYWHERE) },
+  ),
   drop: fc.nat(2 ** 8 - 1),
 });
 const simpleStep: fc.Arbitrary<Step> = fc.oneof(

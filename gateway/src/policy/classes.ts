@@ -54,6 +54,41 @@ export class Classes {
   }
 
   /**
+   * Takes rules whose positions changed, for the same atoms: `isTouched` ones may have other rules too. Gives the classes
+   * of those; undefined where atoms of one class come to have different rules. Classes that no atom has are no longer live.
+   */
+  follow(
+    atoms: readonly number[],
+    positions: Int32Array,
+    isTouched: (atom: number) => boolean,
+    rulesOf: (atom: number) => RulePositions,
+  ): ReadonlySet<number> | undefined {
+    const touched = new Set<number>();
+    const taken = new Map<number, RulePositions>();
+    const moved = new Set<number>();
+    for (const atom of atoms) {
+      const id = this.#ids.get(atom)!;
+      const isOther = isTouched(atom);
+      // Of atoms that are not touched one speaks for all of a class.
+      if (!isOther && moved.has(id)) continue;
+      const rules = isOther ? rulesOf(atom) : this.#rules.get(id)!.map((position) => positions[position]!);
+      (isOther ? touched : moved).add(id);
+      const others = taken.get(id);
+      if (others !== undefined && compareRules(rules, others) !== 0) return undefined;
+      taken.set(id, rules);
+    }
+    this.#byRules.clear();
+    this.#rules.clear();
+    this.#present.clear();
+    for (const atom of atoms) this.#present.add(atom);
+    for (const [id, rules] of taken) {
+      this.#rules.set(id, rules);
+      this.#byRules.set(keyOf(rules), id);
+    }
+    return touched;
+  }
+
+  /**
    * Assigns classes under a new policy or to a new set of atoms. Of new classes those get neighbouring numbers that have the same broad rules, which are alike for most of the other side.
    */
   assign(

@@ -22,6 +22,7 @@ import { POLICY_LIMITS, PolicyTooLargeError } from './limits.js';
 import { logSets } from './log-limits.js';
 import { type GroupParts, type MembersChange, touchedBlocks } from './members.js';
 import type { CompiledPolicy } from './program-content.js';
+import type { RulesChange } from './rule-index.js';
 import type { SideName } from './shard-content.js';
 import { OWN_ADDRESSES, type ShardChange } from './side.js';
 
@@ -70,18 +71,15 @@ export class Compiler {
   compile({ policy, groups, excluded, wasInForce = false }: PolicyInput): Compilation {
     const books = this.#books;
     const before = books.rules.policy;
-    const changedRules = books.rules.take(policy, groups);
+    const rules = books.rules.take(policy, groups);
+    const isSame = rules !== undefined && rules.removed.length + rules.added.length === 0;
     const own = this.#takeExcluded(excluded);
     const src = this.#updateMembers('src', policy, groups);
     const dst = this.#updateMembers('dst', policy, groups);
     const effect = [
       src.effect,
       dst.effect,
-      before === undefined
-        ? ANY_EFFECT
-        : changedRules?.length === 0
-          ? NO_EFFECT
-          : effectOfPolicy(before, policy),
+      before === undefined ? ANY_EFFECT : isSame ? NO_EFFECT : effectOfPolicy(before, policy),
       own === undefined ? NO_EFFECT : ANY_EFFECT,
     ].reduce(bothEffects);
     if (policy.rules.length > POLICY_LIMITS.rulesMax) {
@@ -93,7 +91,7 @@ export class Compiler {
       src: this.#cut('src', [...src.changes, ...ownChanges('src')]),
       dst: this.#cut('dst', [...dst.changes, ...ownChanges('dst')]),
     };
-    const inPlace = this.#changeInPlace(policy, changedRules, cut);
+    const inPlace = this.#changeInPlace(policy, rules, cut);
     if (inPlace === undefined) compileAll(books, policy, effect.grants && !wasInForce);
     return {
       compiled: books.content!.compiled,
@@ -146,19 +144,20 @@ export class Compiler {
   }
 
   /**
-   * The change as one in place, if it can be that: addresses of one side move, or rules change what they say. Where more
+   * The change as one in place, if it can be that: addresses of one side move, or rules come, go or change. Where more
    * than one of these changes, a packet could meet the old of one and the new of the other.
    */
   #changeInPlace(
     policy: PolicyInForce,
-    changedRules: readonly number[] | undefined,
+    rules: RulesChange | undefined,
     { src, dst }: Cut,
   ): InPlace | undefined {
-    if (this.#books.content === undefined || changedRules === undefined) return undefined;
+    if (this.#books.content === undefined || rules === undefined) return undefined;
     if (src === undefined || dst === undefined) return undefined;
-    const kinds = [src, dst, changedRules].filter(({ length }) => length > 0);
+    const changed = [...rules.removed, ...rules.added];
+    const kinds = [src, dst, changed].filter(({ length }) => length > 0);
     if (kinds.length > 1) return undefined;
-    if (changedRules.length > 0) return changeRules(this.#books, policy, changedRules);
+    if (changed.length > 0) return changeRules(this.#books, policy, rules);
     return src.length > 0
       ? moveAddresses(this.#books, policy, 'src', src)
       : moveAddresses(this.#books, policy, 'dst', dst);

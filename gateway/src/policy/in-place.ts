@@ -3,6 +3,7 @@ import { type Books, chainsOf, objectsOf } from './books.js';
 import type { RulePositions } from './classes.js';
 import type { PolicyInForce, RuleInForce } from './in-force.js';
 import type { NumberedClasses, PairNumbers, Row } from './rows.js';
+import type { RulesChange } from './rule-index.js';
 import type { ShardSuccession, SideName } from './shard-content.js';
 import type { ShardChange } from './side.js';
 
@@ -11,9 +12,6 @@ export interface InPlace {
   readonly added: Additions | undefined;
   readonly edits: readonly MapEdit[];
 }
-
-/** Rules that change at once. */
-const CHANGED_RULES_MAX = 64;
 
 /**
  * Moves addresses of one side to other classes. A class that was not there gets its row, or its column in all rows, before
@@ -58,19 +56,15 @@ function pairsOfNew(
 }
 
 /**
- * Makes rules at some positions, which match and decide for the same addresses as before, match other services: pairs of
- * classes that have one of them get another list. Undefined where that can't be done in place.
+ * Takes rules that came, went or moved: pairs of classes that have one of them get another list. Undefined where that
+ * can't be done in place: addresses of one class have different rules now.
  */
-export function changeRules(
-  books: Books,
-  policy: PolicyInForce,
-  positions: readonly number[],
-): InPlace | undefined {
-  if (positions.length > CHANGED_RULES_MAX) return undefined;
-  const having = (name: SideName) =>
-    books.numbered(name).filter(([, rules]) => positions.some((position) => rules.includes(position)));
-  const pairs = books.pairsOf(having('src'), having('dst'), policy);
-  const rules = positions.map((position) => policy.rules[position]!);
+export function changeRules(books: Books, policy: PolicyInForce, change: RulesChange): InPlace | undefined {
+  const src = followRules(books, 'src', change);
+  const dst = src && followRules(books, 'dst', change);
+  if (src === undefined || dst === undefined) return undefined;
+  const pairs = books.pairsOf(src, dst, policy);
+  const rules = change.added.map((position) => policy.rules[position]!);
   const content = contentOf(books, pairs, 0, rules);
   if (content === undefined) return undefined;
   const { edits } = books.rows.update(pairs);
@@ -78,6 +72,18 @@ export function changeRules(
   books.content!.edit(edits);
   const isNothing = Object.values(added).every(({ length }) => length === 0);
   return { added: isNothing ? undefined : added, edits };
+}
+
+/** The classes of one side that may have other rules now. */
+function followRules(books: Books, name: SideName, change: RulesChange): NumberedClasses | undefined {
+  const { atoms } = books.sides[name];
+  const touched = books.classes[name].follow(
+    books.sides[name].liveAtoms(),
+    change.positions,
+    (atom) => atoms.membersOf(atom).some((group) => change.groups[name].has(group)),
+    (atom) => books.rulesOf(name, atom),
+  );
+  return touched && books.numbered(name).filter(([number]) => touched.has(number));
 }
 
 /**

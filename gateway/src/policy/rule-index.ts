@@ -18,21 +18,24 @@ const endsList = ({ enforced, rule }: RuleInForce) =>
 const areSame = (a: readonly string[], b: readonly string[]) =>
   a.length === b.length && a.every((name, index) => name === b[index]);
 
-/** Whether two rules differ in nothing but protocol, ports and logging: records of what either decided read the same. */
-const areAlike = (a: RuleInForce, b: RuleInForce) =>
-  a.number === b.number &&
-  (a.rule === b.rule ||
-    (a.name === b.name &&
-      a.action === b.action &&
-      a.enforced === b.enforced &&
-      areSame(a.rule.src, b.rule.src) &&
-      areSame(a.rule.dst, b.rule.dst)));
+/** What became of rules, where few changed: rules that are the same, in the same order, may have moved up or down. */
+export interface RulesChange {
+  /** By old position the new one; -1 where the rule went. */
+  readonly positions: Int32Array;
+  /** Old positions. */
+  readonly removed: readonly number[];
+  /** New positions. A rule that matches something else than before, or moved past others, went and came. */
+  readonly added: readonly number[];
+  /** Those that rules name which came or went. */
+  readonly groups: OfSides<ReadonlySet<number>>;
+}
 
-const areAllAlike = (before: PolicyInForce, after: PolicyInForce) =>
-  before.rules.length === after.rules.length &&
-  before.byDefault.action === after.byDefault.action &&
-  before.byDefault.logging === after.byDefault.logging &&
-  before.rules.every((rule, position) => areAlike(rule, after.rules[position]!));
+/** More rules change all at once. */
+const CHANGED_RULES_MAX = 64;
+
+/** Whether records of what a rule decided read otherwise now, under the number that it keeps. */
+const readsOtherwise = (a: RuleInForce, b: RuleInForce | undefined) =>
+  b !== undefined && (a.name !== b.name || a.action !== b.action || a.enforced !== b.enforced);
 
 /** The rules of the policy in force by their position in the order of evaluation, and by group. */
 export class RuleIndex {
@@ -56,49 +59,68 @@ export class RuleIndex {
     return this.#groupNumbers;
   }
 
-  /**
-   * Takes a policy. Gives the positions of rules that say something else to the kernel than before, where that is of
-   * services or logging alone, and the same rules are there in the same order; undefined for any other policy.
-   */
-  take(policy: PolicyInForce, groups: GroupParts): readonly number[] | undefined {
+  /** Takes a policy. Gives which rules changed; undefined where that is more than can be told. */
+  take(policy: PolicyInForce, groups: GroupParts): RulesChange | undefined {
     const before = this.#policy;
     const isKnown = before !== undefined && this.#universalOf(groups) === this.#universal;
-    if (isKnown && policy === before) return [];
+    const change = isKnown ? this.#changeTo(before, policy) : undefined;
     this.#policy = policy;
-    const changed = isKnown && areAllAlike(before, policy) ? this.#takeTexts(before, policy) : undefined;
-    if (changed !== undefined) return changed;
-    this.texts = policy.rules.map(textOf);
+    if (change !== undefined && change.removed.length + change.added.length === 0) return change;
+    this.texts = this.#textsOf(policy, change);
     this.ofGroup = this.#byGroup(policy);
     // Of the groups that this policy is the first to name too: `isBroad` holds for as long as these are the same.
     this.#universal = this.#universalOf(groups);
-    const isBroad = (names: readonly string[]) => names.some((name) => isUniversal(groups.get(name)));
+    const universal = new Set(JSON.parse(this.#universal) as readonly string[]);
+    const isBroad = (names: readonly string[]) => names.some((name) => universal.has(name));
     this.isBroad = {
       src: policy.rules.map(({ rule }) => isBroad(rule.dst)),
       dst: policy.rules.map(({ rule }) => isBroad(rule.src)),
     };
     this.endsList = policy.rules.map(endsList);
-    return undefined;
+    return change;
   }
 
-  /** Undefined, and nothing taken, where classes may be others: a broad rule ends lists, or ends them no more. */
-  #takeTexts(before: PolicyInForce, { rules }: PolicyInForce): readonly number[] | undefined {
-    const changed: number[] = [];
-    const texts = [...this.texts];
-    const ends = [...this.endsList];
-    for (const [position, rule] of rules.entries()) {
-      // The rule says it all, and whoever reads policy anew makes others.
-      if (rule.rule === before.rules[position]!.rule) continue;
-      const text = textOf(rule);
-      if (text === texts[position]) continue;
-      texts[position] = text;
-      ends[position] = endsList(rule);
-      const isBroad = SIDES.some((side) => this.isBroad[side][position]);
-      if (isBroad && ends[position] !== this.endsList[position]) return undefined;
-      changed.push(position);
+  #textsOf({ rules }: PolicyInForce, change: RulesChange | undefined): readonly string[] {
+    if (change === undefined) return rules.map(textOf);
+    const texts: string[] = [];
+    for (const [position, to] of change.positions.entries()) if (to >= 0) texts[to] = this.texts[position]!;
+    for (const position of change.added) texts[position] = textOf(rules[position]!);
+    return texts;
+  }
+
+  #changeTo(before: PolicyInForce, after: PolicyInForce): RulesChange | undefined {
+    const { action, logging } = before.byDefault;
+    if (action !== after.byDefault.action || logging !== after.byDefault.logging) return undefined;
+    const now = new Map(after.rules.map(({ number }, position) => [number, position]));
+    const added = new Set(now.values());
+    const positions = new Int32Array(before.rules.length);
+    const removed: number[] = [];
+    let last = -1;
+    for (const [position, rule] of before.rules.entries()) {
+      const to = now.get(rule.number) ?? -1;
+      const other = after.rules[to];
+      if (readsOtherwise(rule, other)) return undefined;
+      const isKept = to > last && this.#isSame(position, rule, other!);
+      positions[position] = isKept ? to : -1;
+      if (isKept) last = to;
+      if (isKept) added.delete(to);
+      else removed.push(position);
     }
-    this.texts = texts;
-    this.endsList = ends;
-    return changed;
+    if (removed.length + added.size > CHANGED_RULES_MAX) return undefined;
+    const changed = [
+      ...removed.map((position) => before.rules[position]!),
+      ...[...added].map((position) => after.rules[position]!),
+    ];
+    const groupsOf = (side: SideName) =>
+      new Set(changed.flatMap(({ rule }) => rule[side].map((name) => this.#numberOf(name))));
+    return { positions, removed, added: [...added], groups: { src: groupsOf('src'), dst: groupsOf('dst') } };
+  }
+
+  #isSame(position: number, { rule }: RuleInForce, other: RuleInForce): boolean {
+    // Whoever reads policy anew makes other objects.
+    if (rule === other.rule) return true;
+    const isBetweenSame = areSame(rule.src, other.rule.src) && areSame(rule.dst, other.rule.dst);
+    return isBetweenSame && this.texts[position] === textOf(other);
   }
 
   #universalOf(groups: GroupParts): string {
