@@ -128,6 +128,44 @@ t.test('content whose collection was begun comes back whole', async (t) => {
   }
 });
 
+t.test('and so does what comes back in place', async (t) => {
+  const { kernel } = open(t);
+  const failures: (Error | undefined)[] = [];
+  const commit = kernel.commit.bind(kernel);
+  kernel.commit = async (batch) => {
+    const failure = failures.shift();
+    if (failure !== undefined) throw failure;
+    await commit(batch);
+  };
+  const applier = new Applier(kernel);
+  await applier.takeOver();
+  const compiler = new Compiler('back in place');
+  const compile = (port: number, payments: string) => {
+    const portRanges = [{ lo: port, hi: port }];
+    const policy = inForce(rule('pay', 'PERMIT', 'functions', 'payments', { protocol: 'TCP', portRanges }));
+    const parts = new Map([...groups].map(([name, members]) => [name, [members]]));
+    return compiler.compile({ policy, groups: parts.set('payments', [prefixes(payments)]), excluded: [] });
+  };
+  const inPlace = async (port: number, payments: string) => {
+    const { compiled, edits, added } = compile(port, payments);
+    await applier.edit(edits!, undefined, added);
+    return compiled;
+  };
+  await applier.apply(programOf(compile(443, '10.20.0.0/16').compiled, labInterfaces, 7));
+  await inPlace(444, '10.20.0.0/16');
+  t.match(ruleset(), /proto-dst 443[^]*proto-dst 444|proto-dst 444[^]*proto-dst 443/);
+  await applier.apply(programOf(compile(445, '10.21.0.0/16').compiled, labInterfaces, 8));
+  failures.push(undefined, new NetlinkError('delete chain', 16));
+  t.equal(await applier.collect(), true, 'chains are still there, without their rules');
+  const { chains } = await inPlace(443, '10.21.0.0/16');
+  await applier.collect();
+  t.notMatch(ruleset(), /proto-dst 444/);
+  for (const { name, rules } of chains) {
+    const lines = nft('list', 'chain', 'inet', 'sluice', name).split('\n');
+    t.equal(lines.filter((line) => line.startsWith('\t\t')).length, rules.length, name);
+  }
+});
+
 t.test('where the kernel refuses a program the old one stays in force', async (t) => {
   const { kernel } = open(t);
   const applier = new Applier(kernel);
