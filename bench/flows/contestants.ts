@@ -28,7 +28,7 @@ export class Writer {
   readonly file: string;
   readonly #child: ChildProcess;
   readonly #pid: number;
-  readonly #ticksBefore: number;
+  #ticksBefore: number;
   readonly #output: Buffer[];
 
   private constructor(child: ChildProcess, pid: number, file: string, output: Buffer[]) {
@@ -82,7 +82,12 @@ file="${file}"
     return new Writer(child, child.pid!, file, output);
   }
 
-  /** Waits until it has nothing more to do; processor seconds since it was ready. */
+  /** What it has used up to now does not count. */
+  restart(): void {
+    this.#ticksBefore = cpuTicks(this.#pid);
+  }
+
+  /** Waits until it has nothing more to do; processor seconds since it was ready, or restarted. */
   async idle(): Promise<number> {
     let [last, same] = [-1, 0];
     while (same < IDLE_POLLS) {

@@ -129,8 +129,8 @@ export class Busiest implements ConnectionObserver {
   event({ kind, mark, original, protocol, counters }: ConntrackEvent): void {
     if (!isJudged(mark) || kind === 'update' || (kind === 'destroy' && counters === undefined)) return;
     this.#turn();
-    const out = kind === 'destroy' ? Number(counters!.original.bytes) : 0;
-    const back = kind === 'destroy' ? Number(counters!.reply.bytes) : 0;
+    const out = kind === 'destroy' ? counters!.original.bytes : 0;
+    const back = kind === 'destroy' ? counters!.reply.bytes : 0;
     const began = kind === 'new' ? 1 : 0;
     const owners = this.#functionsOf(original.src);
     const source = owners[0]?.arn ?? printAddress(original.src);

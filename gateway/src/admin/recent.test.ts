@@ -92,8 +92,8 @@ t.test('a follower gets every record once, and is told of those it came too late
 });
 
 const counters = (packets: number) => ({
-  original: { packets: BigInt(packets), bytes: BigInt(packets * 100) },
-  reply: { packets: BigInt(packets), bytes: BigInt(packets * 10) },
+  original: { packets: packets, bytes: packets * 100 },
+  reply: { packets: packets, bytes: packets * 10 },
 });
 
 function event(from: string, to: string, kind: ConntrackEvent['kind'], packets = 0): ConntrackEvent {
@@ -103,7 +103,7 @@ function event(from: string, to: string, kind: ConntrackEvent['kind'], packets =
     ...{ kind, id: 1, status: 0, zone: 0, family: 4, protocol: 6, original, reply: original },
     mark: encodeMark({ generation: 3, rule: 1 }),
     counters: kind === 'destroy' ? counters(packets) : undefined,
-    ...{ startNs: undefined, stopNs: undefined, eventNs: undefined, timeoutSeconds: 0, tcpState: undefined },
+    ...{ startMs: undefined, stopMs: undefined, eventMs: undefined, timeoutSeconds: 0, tcpState: undefined },
   };
 }
 

@@ -38,8 +38,8 @@ const ICMP4 = tuple('10.0.0.5', '10.0.0.9', 1, echo(8));
 const ICMP6 = tuple('2001:db8::5', '2001:db8::9', 58, echo(128));
 
 t.test('events, as the conntrack tool printed them', (t) => {
-  const none = { counters: undefined, stopNs: undefined };
-  const counters = (packets: bigint, bytes: bigint) => ({ packets, bytes });
+  const none = { counters: undefined, stopMs: undefined };
+  const counters = (packets: number, bytes: number) => ({ packets, bytes });
   const udp4 = {
     id: 3365464230,
     mark: 0x00070003,
@@ -53,13 +53,29 @@ t.test('events, as the conntrack tool printed them', (t) => {
   const started = eventOf('new-udp4');
   t.match(started, { ...udp4, ...none, kind: 'new', timeoutSeconds: 2 });
   t.equal(started.status & IPS_SEEN_REPLY, 0);
-  t.equal(started.startNs, undefined, 'said in dumps and at the end');
-  t.equal(started.eventNs! / 1_000_000_000n, 1795300573n);
+  t.equal(started.startMs, undefined, 'said in dumps and at the end');
+  t.equal(Math.floor(started.eventMs! / 1_000), 1795300573);
   const ended = eventOf('destroy-udp4');
   t.match(ended, { ...udp4, kind: 'destroy' });
-  t.equal(ended.startNs! / 1_000_000_000n, 1795300573n);
-  t.strictSame(ended.counters, { original: counters(1n, 33n), reply: counters(0n, 0n) });
-  t.equal((ended.stopNs! - ended.startNs!) / 1_000_000_000n, 2n, 'delta-time');
+  t.equal(Math.floor(ended.startMs! / 1_000), 1795300573);
+  t.strictSame(ended.counters, { original: counters(1, 33), reply: counters(0, 0) });
+  t.equal(Math.floor((ended.stopMs! - ended.startMs!) / 1_000), 2, 'delta-time');
+
+  const times = (ns: bigint) => {
+    const bytes = bytesOf('new-udp4').slice();
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    const at = bytes.length - 8;
+    t.equal(
+      view.getBigUint64(at) / 1_000_000_000n,
+      1795300573n,
+      'the last attribute is the time of the event',
+    );
+    view.setBigUint64(at, ns);
+    return decodeEvent(onlyMessage(bytes))!.eventMs;
+  };
+  for (const ns of [1n, 1_795_300_573_123_999_999n, 1_795_300_573_124_000_000n, 2n ** 64n - 1n])
+    t.equal(times(ns) ?? 0, Number(ns / 1_000_000n), 'no nanosecond too early or too late');
+  t.equal(times(0n), undefined, 'a kernel that keeps none');
 
   const tcp4 = {
     id: 3802383213,
@@ -79,7 +95,7 @@ t.test('events, as the conntrack tool printed them', (t) => {
   t.equal(established.status & bits, bits);
   t.match(eventOf('destroy-tcp4'), { ...tcp4, kind: 'destroy', timeoutSeconds: 116 });
   t.equal(state(eventOf('destroy-tcp4')), 'TIME_WAIT');
-  const sums = { original: counters(5n, 276n), reply: counters(5n, 274n) };
+  const sums = { original: counters(5, 276), reply: counters(5, 274) };
   t.strictSame(eventOf('destroy-tcp4').counters, sums);
 
   t.match(eventOf('new-tcp6'), {
@@ -95,7 +111,7 @@ t.test('events, as the conntrack tool printed them', (t) => {
   });
 
   const entry = decodeEntry(onlyMessage(bytesOf('entry-tcp4')))!;
-  t.match(entry, { ...tcp4, counters: sums, stopNs: undefined, startNs: eventOf('destroy-tcp4').startNs });
+  t.match(entry, { ...tcp4, counters: sums, stopMs: undefined, startMs: eventOf('destroy-tcp4').startMs });
   t.equal('kind' in entry, false);
   t.end();
 });

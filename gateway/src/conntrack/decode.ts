@@ -3,7 +3,14 @@ import type { Family } from '../net/family.js';
 import type { Message } from '../netlink/reader.js';
 import * as c from './constants.js';
 import { type Icmp, readAddressAt, type Tuple } from './tuple.js';
-import { checkSize, walkAttributes } from './walk.js';
+import {
+  attributeEnd,
+  attributeStart,
+  attributeType,
+  hasAttribute,
+  nextAttribute,
+  payloadOf,
+} from './walk.js';
 
 /** `IPS_*` of linux/netfilter/nf_conntrack_common.h: bits of `Connection.status`. */
 export const IPS_SEEN_REPLY = 1 << 1;
@@ -25,10 +32,10 @@ export const TCP_STATES = [
   'SYN_SENT2',
 ] as const;
 
-/** What passed in one direction. */
+/** What passed in one direction; exact below 2^53. */
 export interface Counters {
-  readonly packets: bigint;
-  readonly bytes: bigint;
+  readonly packets: number;
+  readonly bytes: number;
 }
 
 /** One entry of the connection table. What is optional in the message is undefined where it is absent. */
@@ -49,12 +56,12 @@ export interface Connection {
   /** With `nf_conntrack_acct` on, in dumps and when the entry is destroyed. */
   readonly counters: { readonly original: Counters; readonly reply: Counters } | undefined;
   /**
-   * Nanoseconds since 1970, with `nf_conntrack_timestamp` on: in dumps the start, when it is destroyed both.
+   * Milliseconds since 1970, with `nf_conntrack_timestamp` on: in dumps the start, when it is destroyed both.
    */
-  readonly startNs: bigint | undefined;
-  readonly stopNs: bigint | undefined;
+  readonly startMs: number | undefined;
+  readonly stopMs: number | undefined;
   /** When the event happened, likewise; from Linux 6.14. */
-  readonly eventNs: bigint | undefined;
+  readonly eventMs: number | undefined;
   readonly timeoutSeconds: number | undefined;
   /** Index into `TCP_STATES`. */
   readonly tcpState: number | undefined;
@@ -72,84 +79,100 @@ function missing(what: string): RangeError {
   return new RangeError(`Cannot decode connection: it has no ${what}`);
 }
 
-function decodeTuple(view: DataView, from: number, to: number): Tuple {
-  let src: Address | undefined;
-  let dst: Address | undefined;
-  let protocol: number | undefined;
-  let srcPort: number | undefined;
-  let dstPort: number | undefined;
-  let icmp: Icmp | undefined;
-  const visitIp = (type: number, start: number, end: number) => {
-    if (type < c.CTA_IP_V4_SRC || type > c.CTA_IP_V6_DST) return;
+/** A tuple under construction. */
+class TupleFields {
+  src: Address | undefined;
+  dst: Address | undefined;
+  protocol: number | undefined;
+  srcPort: number | undefined;
+  dstPort: number | undefined;
+  icmp: Icmp | undefined;
+}
+
+function decodeAddresses(fields: TupleFields, view: DataView, from: number, to: number): void {
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) {
+    const type = attributeType(view, at);
+    if (type < c.CTA_IP_V4_SRC || type > c.CTA_IP_V6_DST) continue;
     const family = type <= c.CTA_IP_V4_DST ? 4 : 6;
-    checkSize(type, start, end, family === 4 ? 4 : 16);
-    const address = readAddressAt(view, start, family);
-    if (type === c.CTA_IP_V4_SRC || type === c.CTA_IP_V6_SRC) src = address;
-    else dst = address;
-  };
-  const visitProtocol = (type: number, start: number, end: number) => {
-    switch (type) {
+    const address = readAddressAt(view, payloadOf(view, at, family === 4 ? 4 : 16), family);
+    if (type === c.CTA_IP_V4_SRC || type === c.CTA_IP_V6_SRC) fields.src = address;
+    else fields.dst = address;
+  }
+}
+
+function decodeLayer4(fields: TupleFields, view: DataView, from: number, to: number): void {
+  const icmp = () => fields.icmp ?? { type: 0, code: 0, id: 0 };
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) {
+    switch (attributeType(view, at)) {
       case c.CTA_PROTO_NUM:
-        checkSize(type, start, end, 1);
-        protocol = view.getUint8(start);
+        fields.protocol = view.getUint8(payloadOf(view, at, 1));
         break;
       case c.CTA_PROTO_SRC_PORT:
-        checkSize(type, start, end, 2);
-        srcPort = view.getUint16(start);
+        fields.srcPort = view.getUint16(payloadOf(view, at, 2));
         break;
       case c.CTA_PROTO_DST_PORT:
-        checkSize(type, start, end, 2);
-        dstPort = view.getUint16(start);
+        fields.dstPort = view.getUint16(payloadOf(view, at, 2));
         break;
       case c.CTA_PROTO_ICMP_ID:
       case c.CTA_PROTO_ICMPV6_ID:
-        checkSize(type, start, end, 2);
-        icmp = { type: icmp?.type ?? 0, code: icmp?.code ?? 0, id: view.getUint16(start) };
+        fields.icmp = { ...icmp(), id: view.getUint16(payloadOf(view, at, 2)) };
         break;
       case c.CTA_PROTO_ICMP_TYPE:
       case c.CTA_PROTO_ICMPV6_TYPE:
-        checkSize(type, start, end, 1);
-        icmp = { type: view.getUint8(start), code: icmp?.code ?? 0, id: icmp?.id ?? 0 };
+        fields.icmp = { ...icmp(), type: view.getUint8(payloadOf(view, at, 1)) };
         break;
       case c.CTA_PROTO_ICMP_CODE:
       case c.CTA_PROTO_ICMPV6_CODE:
-        checkSize(type, start, end, 1);
-        icmp = { type: icmp?.type ?? 0, code: view.getUint8(start), id: icmp?.id ?? 0 };
+        fields.icmp = { ...icmp(), code: view.getUint8(payloadOf(view, at, 1)) };
         break;
     }
-  };
-  walkAttributes(view, from, to, (type, start, end) => {
-    if (type === c.CTA_TUPLE_IP) walkAttributes(view, start, end, visitIp);
-    else if (type === c.CTA_TUPLE_PROTO) walkAttributes(view, start, end, visitProtocol);
-  });
+  }
+}
+
+function decodeTuple(view: DataView, from: number, to: number): Tuple {
+  const fields = new TupleFields();
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) {
+    const [start, end] = [attributeStart(at), attributeEnd(view, at)];
+    const type = attributeType(view, at);
+    if (type === c.CTA_TUPLE_IP) decodeAddresses(fields, view, start, end);
+    else if (type === c.CTA_TUPLE_PROTO) decodeLayer4(fields, view, start, end);
+  }
+  const { src, dst, protocol, srcPort, dstPort, icmp } = fields;
   if (src === undefined || dst === undefined || src.family !== dst.family) throw missing('pair of addresses');
   if (protocol === undefined) throw missing('protocol');
   return { src, dst, protocol, srcPort, dstPort, icmp };
 }
 
+/** `__be64`, without a bigint; exact below 2^53. */
+const readU64 = (view: DataView, at: number) => view.getUint32(at) * 2 ** 32 + view.getUint32(at + 4);
+
+/** `__be64` of nanoseconds as whole milliseconds, exactly; undefined where the kernel has none: 0. */
+function readMs(view: DataView, at: number): number | undefined {
+  const [high, low] = [view.getUint32(at), view.getUint32(at + 4)];
+  // 2^32 = 4,294 * 1,000,000 + 967,296: no step of this reaches 2^53.
+  const ms = high * 4_294 + Math.floor((high * 967_296 + low) / 1_000_000);
+  return ms === 0 ? undefined : ms;
+}
+
 function decodeCounters(view: DataView, from: number, to: number): Counters {
-  let packets = 0n;
-  let bytes = 0n;
-  walkAttributes(view, from, to, (type, start, end) => {
-    if (type !== c.CTA_COUNTERS_PACKETS && type !== c.CTA_COUNTERS_BYTES) return;
-    checkSize(type, start, end, 8);
-    const value = view.getBigUint64(start);
-    if (type === c.CTA_COUNTERS_PACKETS) packets = value;
-    else bytes = value;
-  });
+  let [packets, bytes] = [0, 0];
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) {
+    const type = attributeType(view, at);
+    if (type === c.CTA_COUNTERS_PACKETS) packets = readU64(view, payloadOf(view, at, 8));
+    else if (type === c.CTA_COUNTERS_BYTES) bytes = readU64(view, payloadOf(view, at, 8));
+  }
   return { packets, bytes };
 }
 
 function decodeTcpState(view: DataView, from: number, to: number): number | undefined {
   let state: number | undefined;
-  walkAttributes(view, from, to, (type, start, end) => {
-    if (type !== c.CTA_PROTOINFO_TCP) return;
-    walkAttributes(view, start, end, (type, start, end) => {
-      if (type !== c.CTA_PROTOINFO_TCP_STATE) return;
-      checkSize(type, start, end, 1);
-      state = view.getUint8(start);
-    });
-  });
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) {
+    if (attributeType(view, at) !== c.CTA_PROTOINFO_TCP) continue;
+    const end = attributeEnd(view, at);
+    for (let tcp = attributeStart(at); hasAttribute(view, tcp, end); tcp = nextAttribute(view, tcp))
+      if (attributeType(view, tcp) === c.CTA_PROTOINFO_TCP_STATE)
+        state = view.getUint8(payloadOf(view, tcp, 1));
+  }
   return state;
 }
 
@@ -163,21 +186,24 @@ class Fields {
   reply: Tuple | undefined;
   countersOriginal: Counters | undefined;
   countersReply: Counters | undefined;
-  startNs: bigint | undefined;
-  stopNs: bigint | undefined;
-  eventNs: bigint | undefined;
+  startMs: number | undefined;
+  stopMs: number | undefined;
+  eventMs: number | undefined;
   timeoutSeconds: number | undefined;
   tcpState: number | undefined;
 }
 
-/** `__be32` of exactly four bytes. */
-function readU32(view: DataView, type: number, start: number, end: number): number {
-  checkSize(type, start, end, 4);
-  return view.getUint32(start);
+function decodeTimes(fields: Fields, view: DataView, from: number, to: number): void {
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) {
+    const type = attributeType(view, at);
+    if (type === c.CTA_TIMESTAMP_START) fields.startMs = readMs(view, payloadOf(view, at, 8));
+    else if (type === c.CTA_TIMESTAMP_STOP) fields.stopMs = readMs(view, payloadOf(view, at, 8));
+  }
 }
 
-function visitConnection(fields: Fields, view: DataView, type: number, start: number, end: number): void {
-  switch (type) {
+function decodeAttribute(fields: Fields, view: DataView, at: number): void {
+  const [start, end] = [attributeStart(at), attributeEnd(view, at)];
+  switch (attributeType(view, at)) {
     case c.CTA_TUPLE_ORIG:
       fields.original = decodeTuple(view, start, end);
       break;
@@ -185,16 +211,16 @@ function visitConnection(fields: Fields, view: DataView, type: number, start: nu
       fields.reply = decodeTuple(view, start, end);
       break;
     case c.CTA_STATUS:
-      fields.status = readU32(view, type, start, end);
+      fields.status = view.getUint32(payloadOf(view, at, 4));
       break;
     case c.CTA_PROTOINFO:
       fields.tcpState = decodeTcpState(view, start, end);
       break;
     case c.CTA_TIMEOUT:
-      fields.timeoutSeconds = readU32(view, type, start, end);
+      fields.timeoutSeconds = view.getUint32(payloadOf(view, at, 4));
       break;
     case c.CTA_MARK:
-      fields.mark = readU32(view, type, start, end);
+      fields.mark = view.getUint32(payloadOf(view, at, 4));
       break;
     case c.CTA_COUNTERS_ORIG:
       fields.countersOriginal = decodeCounters(view, start, end);
@@ -203,22 +229,16 @@ function visitConnection(fields: Fields, view: DataView, type: number, start: nu
       fields.countersReply = decodeCounters(view, start, end);
       break;
     case c.CTA_ID:
-      fields.id = readU32(view, type, start, end);
+      fields.id = view.getUint32(payloadOf(view, at, 4));
       break;
     case c.CTA_ZONE:
-      checkSize(type, start, end, 2);
-      fields.zone = view.getUint16(start);
+      fields.zone = view.getUint16(payloadOf(view, at, 2));
       break;
     case c.CTA_TIMESTAMP_EVENT:
-      checkSize(type, start, end, 8);
-      fields.eventNs = view.getBigUint64(start);
+      fields.eventMs = readMs(view, payloadOf(view, at, 8));
       break;
     case c.CTA_TIMESTAMP:
-      walkAttributes(view, start, end, (type, start, end) => {
-        if (type !== c.CTA_TIMESTAMP_START && type !== c.CTA_TIMESTAMP_STOP) return;
-        checkSize(type, start, end, 8);
-        fields[type === c.CTA_TIMESTAMP_START ? 'startNs' : 'stopNs'] = view.getBigUint64(start);
-      });
+      decodeTimes(fields, view, start, end);
       break;
   }
 }
@@ -230,7 +250,8 @@ function visitConnection(fields: Fields, view: DataView, type: number, start: nu
  */
 export function decodeConnection(view: DataView, from: number, to: number): Connection {
   const fields = new Fields();
-  walkAttributes(view, from, to, (type, start, end) => visitConnection(fields, view, type, start, end));
+  for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at))
+    decodeAttribute(fields, view, at);
   const { id, original, reply } = fields;
   if (id === undefined) throw missing('id');
   if (original === undefined || reply === undefined) throw missing('tuple');
@@ -248,9 +269,9 @@ export function decodeConnection(view: DataView, from: number, to: number): Conn
       countersOriginal === undefined || countersReply === undefined
         ? undefined
         : { original: countersOriginal, reply: countersReply },
-    startNs: fields.startNs,
-    stopNs: fields.stopNs,
-    eventNs: fields.eventNs,
+    startMs: fields.startMs,
+    stopMs: fields.stopMs,
+    eventMs: fields.eventMs,
     timeoutSeconds: fields.timeoutSeconds,
     tcpState: fields.tcpState,
   };

@@ -139,7 +139,7 @@ function conntrackTests(): void {
       ENTRIES.map((_, index) => 0x70000 + index),
     );
     for (const event of events) {
-      const { kind, eventNs, ...rest } = event;
+      const { kind, eventMs, ...rest } = event;
       t.equal(kind, 'new');
       const entry = entries.find(({ id }) => id === event.id)!;
       t.strictSame([rest.original, rest.reply, rest.mark], [entry.original, entry.reply, entry.mark]);

@@ -1,32 +1,33 @@
 import { align, NLA_HDRLEN, NLA_TYPE_MASK } from '../netlink/writer.js';
 
-/**
- * Calls `visit` for each attribute from `from` to `to`, with its type, and where its payload starts and ends.
- * Does what `Attributes` does without its maps and views: events come by the hundred thousand a second.
+/*
+ * Walks the attributes of one level, without the maps, views and closures of `Attributes`: events come by the hundred
+ * thousand a second.
  *
- * Throws RangeError for an attribute shorter than its header or longer than what is left. Up to three bytes
- * at the end are padding.
+ *     for (let at = from; hasAttribute(view, at, to); at = nextAttribute(view, at)) …
  */
-export function walkAttributes(
-  view: DataView,
-  from: number,
-  to: number,
-  visit: (type: number, start: number, end: number) => void,
-): void {
-  let at = from;
-  while (at + NLA_HDRLEN <= to) {
-    const length = view.getUint16(at, true);
-    if (length < NLA_HDRLEN || at + length > to) {
-      throw new RangeError(`Cannot decode attribute: it says ${length} bytes, ${to - at} are left`);
-    }
-    visit(view.getUint16(at + 2, true) & NLA_TYPE_MASK, at + NLA_HDRLEN, at + length);
-    at += align(length);
-  }
+
+/**
+ * Whether there is an attribute at `at`. Throws RangeError for one shorter than its header or longer than what is left.
+ * Up to three bytes at the end are padding.
+ */
+export function hasAttribute(view: DataView, at: number, to: number): boolean {
+  if (at + NLA_HDRLEN > to) return false;
+  const length = view.getUint16(at, true);
+  if (length >= NLA_HDRLEN && at + length <= to) return true;
+  throw new RangeError(`Cannot decode attribute: it says ${length} bytes, ${to - at} are left`);
 }
 
-/** Throws RangeError unless a payload has exactly so many bytes. */
-export function checkSize(type: number, start: number, end: number, size: number): void {
-  if (end - start !== size) {
-    throw new RangeError(`Cannot decode attribute ${type}: it has ${end - start} bytes, not ${size}`);
-  }
+export const attributeType = (view: DataView, at: number) => view.getUint16(at + 2, true) & NLA_TYPE_MASK;
+export const attributeStart = (at: number) => at + NLA_HDRLEN;
+export const attributeEnd = (view: DataView, at: number) => at + view.getUint16(at, true);
+export const nextAttribute = (view: DataView, at: number) => at + align(view.getUint16(at, true));
+
+/** Where the payload of an attribute starts. Throws RangeError unless it has exactly so many bytes. */
+export function payloadOf(view: DataView, at: number, size: number): number {
+  const bytes = view.getUint16(at, true) - NLA_HDRLEN;
+  if (bytes === size) return at + NLA_HDRLEN;
+  throw new RangeError(
+    `Cannot decode attribute ${attributeType(view, at)}: it has ${bytes} bytes, not ${size}`,
+  );
 }

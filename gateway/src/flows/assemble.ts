@@ -3,13 +3,19 @@ import type { Tuple } from '../conntrack/tuple.js';
 import type { NflogPacket } from '../nflog/decode.js';
 import { decodeMark, isJudged } from '../nft/mark.js';
 import { LOG_REASONS, type LogReason } from '../policy/fixed-chains.js';
-import { type Attributor, attributeDestination, attributeSource, claimedSource } from './attribute.js';
-import { type Connection, ConnectionTable } from './connections.js';
+import {
+  type Attributor,
+  claimedSource,
+  destinationField,
+  destinationOwners,
+  sourceField,
+  sourceOwners,
+} from './attribute.js';
+import { type Connection, ConnectionTable, type Known } from './connections.js';
 import {
   connectionFields,
   endReason,
   isoTime,
-  kernelTime,
   natFields,
   permittedRecord,
   ruleFields,
@@ -28,7 +34,7 @@ export interface AssemblerOptions {
   /** The matcher of the snapshot in force, asked at every event. */
   readonly matcher: () => Attributor;
   readonly now: () => Date;
-  /** Connections whose attribution is kept from beginning to end, about 0.5 kB each. */
+  /** Connections whose attribution is kept from beginning to end, 130 bytes each. */
   readonly connectionsMax: number;
 }
 
@@ -38,8 +44,6 @@ export const CONNECTIONS_MAX = 262_144;
 type Verdict = NonNullable<FlowRecord['verdict']>;
 
 const isLogReason = (text: string): text is LogReason => (LOG_REASONS as readonly string[]).includes(text);
-
-/** Whether our program gave this mark to a connection or packet. Others are none of our business. */
 
 /**
  * Makes flow records of what the kernel tells: of connections (conntrack), of refused packets (NFLOG), and of
@@ -137,12 +141,13 @@ export class FlowAssembler {
     const known = this.#connections.get(entry.id, entry.original);
     if (known === undefined) return this.#found(entry, options.tellsMissed);
     known.listing = this.#listing;
+    this.#connections.update(known);
     if (known.mark !== entry.mark) return this.#updated({ ...entry, kind: 'update' });
     if (known.rule?.logging !== true || entry.counters === undefined) return undefined;
     const packets = entry.counters.original.packets + entry.counters.reply.packets;
     const nowMs = this.#options.now().getTime();
     if (nowMs - known.toldMs < options.updateMs || packets === known.toldPackets) return undefined;
-    Object.assign(known, { told: true, toldMs: nowMs, toldPackets: packets });
+    this.#connections.update({ ...known, told: true, toldMs: nowMs, toldPackets: packets });
     return this.#permitted('update', this.#now(), known, entry, trafficFields(entry));
   }
 
@@ -173,52 +178,52 @@ export class FlowAssembler {
   }
 
   #found(entry: Entry, tellsMissed: boolean): FlowRecord | undefined {
-    const start = kernelTime(entry.startNs);
-    const connection = this.#learn(entry, start);
-    connection.isFound = true;
-    if (!tellsMissed || connection.rule?.logging !== true) return undefined;
-    connection.told = true;
-    return this.#permitted('open', start ?? this.#now(), connection, entry);
+    const connection = { ...this.#describe(entry, entry.startMs), isFound: true };
+    connection.told = tellsMissed && connection.rule?.logging === true;
+    this.#connections.set(connection);
+    if (!connection.told) return undefined;
+    const time = entry.startMs === undefined ? this.#now() : isoTime(entry.startMs);
+    return this.#permitted('open', time, connection, entry);
   }
 
   #opened(event: ConntrackEvent): FlowRecord | undefined {
     const found = this.#connections.get(event.id, event.original);
     if (found?.isFound === true && found.told) return undefined;
-    const start = kernelTime(event.startNs) ?? this.#now();
-    const connection = this.#learn(event, start);
-    if (connection.rule?.logging !== true) return undefined;
-    connection.told = true;
-    return this.#permitted('open', start, connection, event);
+    const startMs = event.startMs ?? this.#options.now().getTime();
+    const connection = this.#describe(event, startMs);
+    connection.told = connection.rule?.logging === true;
+    this.#connections.set(connection);
+    return connection.told ? this.#permitted('open', isoTime(startMs), connection, event) : undefined;
   }
 
   #updated(event: ConntrackEvent): FlowRecord | undefined {
     const connection = this.#connections.get(event.id, event.original);
     if (connection === undefined) {
-      this.#learn(event, kernelTime(event.startNs));
+      this.#learn(event);
       return undefined;
     }
     if (connection.mark === event.mark) return undefined;
     const before = connection.rule;
     this.#judgedAgain(connection, event.mark);
-    if (connection.rule?.logging !== true || connection.rule.name === before?.name) return undefined;
-    connection.told = true;
-    return this.#permitted('update', this.#now(), connection, event);
+    const isTold = connection.rule?.logging === true && connection.rule.name !== before?.name;
+    connection.told ||= isTold;
+    this.#connections.update(connection);
+    return isTold ? this.#permitted('update', this.#now(), connection, event) : undefined;
   }
 
   #closed(event: ConntrackEvent): FlowRecord | undefined {
-    const start = kernelTime(event.startNs);
     const known = this.#connections.take(event.id, event.original);
     if (known === undefined && !isJudged(event.mark)) return undefined;
     if (known === undefined && this.#connections.recall(event.id, event.original) !== undefined)
       return undefined;
-    const connection = known ?? this.#describe(event, start);
+    const connection = known ?? this.#describe(event, event.startMs);
     // The update that said so was lost.
     if (isJudged(event.mark) && connection.mark !== event.mark) this.#judgedAgain(connection, event.mark);
     // A rule that is no longer known may have been a logging one.
     if (!connection.told && connection.rule?.logging === false) return undefined;
-    const end = kernelTime(event.stopNs) ?? this.#now();
+    const end = event.stopMs === undefined ? this.#now() : isoTime(event.stopMs);
     return this.#permitted('close', end, connection, event, {
-      ...(start !== undefined && { start }),
+      ...(event.startMs !== undefined && { start: isoTime(event.startMs) }),
       end,
       ...trafficFields(event),
       endReason: endReason(event, connection.revoked),
@@ -264,13 +269,14 @@ export class FlowAssembler {
 
   /** A connection is revoked once: its further packets, refused until its entry is gone, make no records. */
   #revoked(
-    connection: Connection,
+    connection: Known,
     time: string,
     decision: number,
     entry: Entry | undefined,
   ): FlowRecord | undefined {
     if (connection.revoked) return undefined;
     connection.revoked = true;
+    this.#connections.update(connection);
     const before = this.#ruleOf(entry?.mark ?? connection.mark);
     return this.#record('revoke', time, {
       ...this.#revocation(decision),
@@ -326,7 +332,7 @@ export class FlowAssembler {
   }
 
   #packetTime(packet: NflogPacket): string {
-    return kernelTime(packet.timestampNs) ?? this.#now();
+    return packet.timestampMs === undefined ? this.#now() : isoTime(packet.timestampMs);
   }
 
   #ruleOf(mark: number) {
@@ -347,27 +353,27 @@ export class FlowAssembler {
     if (tuple === undefined) return {};
     const matcher = this.#options.matcher();
     return {
-      src: source?.(tuple.src, tuple.srcPort) ?? attributeSource(matcher, tuple.src, tuple.srcPort),
-      dst: attributeDestination(matcher, tuple.dst, tuple.dstPort),
+      src:
+        source?.(tuple.src, tuple.srcPort) ??
+        sourceField(tuple.src, tuple.srcPort, sourceOwners(matcher, tuple.src)),
+      dst: destinationField(tuple.dst, tuple.dstPort, destinationOwners(matcher, tuple.dst)),
       ...tupleFields(tuple),
     };
   }
 
   /** What was known of an entry before it was refused. */
-  #known(entry: Entry): Connection {
-    const { id, original, startNs } = entry;
-    return this.#connections.recall(id, original) ?? this.#learn(entry, kernelTime(startNs));
+  #known(entry: Entry): Known {
+    return this.#connections.recall(entry.id, entry.original) ?? this.#learn(entry);
   }
 
-  #describe({ id, mark, original }: Entry, start: string | undefined): Connection {
+  #describe({ id, mark, original }: Entry, startMs: number | undefined): Connection {
     const matcher = this.#options.matcher();
     return {
       id,
       original,
-      start,
-      src: attributeSource(matcher, original.src, original.srcPort),
-      dst: attributeDestination(matcher, original.dst, original.dstPort),
-      tupleFields: undefined,
+      startMs,
+      source: sourceOwners(matcher, original.src),
+      destination: destinationOwners(matcher, original.dst),
       mark,
       rule: this.#ruleOf(mark),
       told: false,
@@ -375,13 +381,11 @@ export class FlowAssembler {
       listing: this.#listing,
       isFound: false,
       toldMs: this.#options.now().getTime(),
-      toldPackets: 0n,
+      toldPackets: 0,
     };
   }
 
-  #learn(entry: Entry, start: string | undefined): Connection {
-    const connection = this.#describe(entry, start);
-    this.#connections.set(connection);
-    return connection;
+  #learn(entry: Entry): Known {
+    return this.#connections.set(this.#describe(entry, entry.startMs));
   }
 }

@@ -14,48 +14,53 @@ function common<T>(values: readonly T[]): T | undefined {
   return values.every((value) => value === values[0]) ? values[0] : undefined;
 }
 
-const groupFields = once((groups: readonly string[]) => {
+/** What the matcher says of an end, as a record tells it: one object for all addresses of which it says the same. */
+export type Owners = Omit<FlowSource, 'ip' | 'port' | 'functions'> & Partial<Pick<FlowSource, 'functions'>>;
+
+const groupFields = once((groups: readonly string[]): Pick<Owners, 'groups' | 'groupsOmitted'> => {
   const listed = groups.toSorted().slice(0, RECORD_NAMES_MAX);
-  const groupsOmitted = groups.length - listed.length;
-  return groupsOmitted === 0 ? { groups: listed } : { groups: listed, groupsOmitted };
+  const omitted = groups.length - listed.length;
+  return { groups: listed, groupsOmitted: omitted === 0 ? undefined : omitted };
 });
 
-const ownerFields = once((owners: readonly FunctionOwner[]) => {
-  const functions = owners.slice(0, RECORD_NAMES_MAX).map((owner) => owner.arn);
-  const account = common(owners.map((owner) => owner.accountId));
-  const region = common(owners.map((owner) => owner.region));
-  const identity = common(owners.map((owner) => owner.identity)) ?? 'shared';
-  return {
-    functions,
-    ...(owners.length > functions.length && { functionsOmitted: owners.length - functions.length }),
-    ...(owners.length > 0 && { identity }),
-    ...(account !== undefined && { account }),
-    ...(region !== undefined && { region }),
+/** By functions, then by groups. */
+const ownersOf = once((functions: readonly FunctionOwner[]) => {
+  const arns = functions.slice(0, RECORD_NAMES_MAX).map((owner) => owner.arn);
+  const omitted = functions.length - arns.length;
+  const identity = common(functions.map((owner) => owner.identity)) ?? 'shared';
+  const fields = {
+    functions: arns,
+    functionsOmitted: omitted === 0 ? undefined : omitted,
+    identity: functions.length === 0 ? undefined : identity,
+    account: common(functions.map((owner) => owner.accountId)),
+    region: common(functions.map((owner) => owner.region)),
   };
+  return once((groups: readonly string[]): Owners => ({ ...fields, ...groupFields(groups) }));
 });
 
-const portField = (port: number | undefined) => (port === undefined ? undefined : { port });
+export const sourceOwners = (matcher: Attributor, address: Address): Owners =>
+  ownersOf(matcher.functionsOf(address))(matcher.groupsOf(address));
+
+export const destinationOwners = (matcher: Attributor, address: Address): Owners =>
+  groupFields(matcher.groupsOf(address));
 
 /** The source as a record tells it. */
-export function attributeSource(matcher: Attributor, address: Address, port: number | undefined): FlowSource {
-  return {
-    ip: printAddress(address),
-    ...portField(port),
-    ...ownerFields(matcher.functionsOf(address)),
-    ...groupFields(matcher.groupsOf(address)),
-  };
+export function sourceField(address: Address, port: number | undefined, owners: Owners): FlowSource {
+  const { functions = [], functionsOmitted, groups, groupsOmitted, identity, account, region } = owners;
+  const ip = printAddress(address);
+  return { ip, port, functions, functionsOmitted, groups, groupsOmitted, identity, account, region };
 }
 
 /** A source that is only claimed: its address, and nothing of whom it belongs to. */
 export function claimedSource(address: Address, port: number | undefined): FlowSource {
-  return { ip: printAddress(address), ...portField(port), functions: [], groups: [] };
+  return sourceField(address, port, { groups: [] });
 }
 
 /** The destination as a record tells it. */
-export function attributeDestination(
-  matcher: Attributor,
+export function destinationField(
   address: Address,
   port: number | undefined,
+  { groups, groupsOmitted }: Owners,
 ): FlowDestination {
-  return { ip: printAddress(address), ...portField(port), ...groupFields(matcher.groupsOf(address)) };
+  return { ip: printAddress(address), port, groups, groupsOmitted };
 }

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, type Tuple } from '../conntrack/tuple.js';
-import { addressToBytes } from '../net/address.js';
+import type { Address } from '../net/address.js';
+import { WORDS } from '../net/words.js';
 
 const IPPROTO_SCTP = 132;
 /** The protocols whose ports the specification hashes. */
@@ -48,6 +49,26 @@ function portsOf({ protocol, srcPort, dstPort, icmp }: Tuple): Ports | undefined
   return { src: srcPort, dst: dstPort, oneWay: false };
 }
 
+/** What is hashed, by its length: written over each time. Seed and padding stay 0. */
+const inputs = new Map<number, DataView>();
+
+function inputOf(bytes: number): DataView {
+  let input = inputs.get(bytes);
+  if (input === undefined) {
+    input = new DataView(new ArrayBuffer(bytes));
+    inputs.set(bytes, input);
+  }
+  return input;
+}
+
+function storeAddress({ family, value }: Address, input: DataView, at: number): void {
+  if (family === 4) input.setUint32(at, Number(value));
+  else {
+    input.setBigUint64(at, value >> 64n);
+    input.setBigUint64(at + 8, BigInt.asUintN(64, value));
+  }
+}
+
 /**
  * Community ID version 1 with seed 0 (github.com/corelight/community-id-spec): the same text for both
  * directions of a connection, by which other monitors' records are joined. One SHA-1 over
@@ -63,15 +84,14 @@ export function communityId(tuple: Tuple): string {
     [first, second] = [second, first];
     [firstPort, secondPort] = [secondPort, firstPort];
   }
-  const addressBytes = first.family === 4 ? 4 : 16;
-  const bytes = new Uint8Array(2 + 2 * addressBytes + 2 + (ports === undefined ? 0 : 4));
-  bytes.set(addressToBytes(first), 2);
-  bytes.set(addressToBytes(second), 2 + addressBytes);
-  bytes[2 + 2 * addressBytes] = tuple.protocol;
+  const width = 4 * WORDS[first.family];
+  const input = inputOf(2 + 2 * width + 2 + (ports === undefined ? 0 : 4));
+  storeAddress(first, input, 2);
+  storeAddress(second, input, 2 + width);
+  input.setUint8(2 + 2 * width, tuple.protocol);
   if (ports !== undefined) {
-    const view = new DataView(bytes.buffer, 4 + 2 * addressBytes);
-    view.setUint16(0, firstPort);
-    view.setUint16(2, secondPort);
+    input.setUint16(4 + 2 * width, firstPort);
+    input.setUint16(6 + 2 * width, secondPort);
   }
-  return `1:${hash('sha1', bytes, 'base64')}`;
+  return `1:${hash('sha1', input, 'base64')}`;
 }

@@ -2,6 +2,7 @@ import { type Connection, type ConntrackEvent, TCP_STATES } from '../conntrack/d
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, type Tuple } from '../conntrack/tuple.js';
 import { printAddress } from '../net/address.js';
 import { DEFAULT_RULE_NUMBER, decodeMark } from '../nft/mark.js';
+import { destinationField, sourceField } from './attribute.js';
 import { communityId } from './community-id.js';
 import type { Connection as Known } from './connections.js';
 import { once } from './once.js';
@@ -33,14 +34,6 @@ export function isoTime(ms: number): string {
   }
   const rest = ms - second * 1_000;
   return `${prefix.text}${rest < 10 ? '00' : rest < 100 ? '0' : ''}${rest}Z`;
-}
-
-/**
- * RFC 3339 of the kernel's nanoseconds since 1970; undefined where it keeps none (`nf_conntrack_timestamp` =
- * 0).
- */
-export function kernelTime(ns: bigint | undefined): string | undefined {
-  return ns === undefined || ns === 0n ? undefined : isoTime(Number(ns / 1_000_000n));
 }
 
 export type TupleFields = Pick<FlowRecord, 'protocol' | 'icmp' | 'communityId'>;
@@ -89,8 +82,8 @@ export function trafficFields({ counters }: Connection): Pick<FlowRecord, 'bytes
   if (counters === undefined) return {};
   const { original, reply } = counters;
   return {
-    bytes: { out: Number(original.bytes), in: Number(reply.bytes) },
-    packets: { out: Number(original.packets), in: Number(reply.packets) },
+    bytes: { out: original.bytes, in: reply.bytes },
+    packets: { out: original.packets, in: reply.packets },
   };
 }
 
@@ -103,15 +96,23 @@ export function endReason(event: ConntrackEvent, revoked: boolean): NonNullable<
   return (event.timeoutSeconds ?? 0) > 0 ? 'deleted' : 'timeout';
 }
 
-function tupleFieldsOf(known: Known): TupleFields {
-  known.tupleFields ??= tupleFields(known.original);
-  return known.tupleFields;
+const startText = ({ startMs }: Known) => (startMs === undefined ? undefined : isoTime(startMs));
+
+/** Who a connection is between. */
+export function endFields({
+  original,
+  source,
+  destination,
+}: Known): Required<Pick<FlowRecord, 'src' | 'dst'>> {
+  return {
+    src: sourceField(original.src, original.srcPort, source),
+    dst: destinationField(original.dst, original.dstPort, destination),
+  };
 }
 
 /** What is known of a connection from its beginning. */
 export function connectionFields(known: Known): Partial<FlowRecord> {
-  const { start, src, dst } = known;
-  return { start, src, dst, ...tupleFieldsOf(known) };
+  return { start: startText(known), ...endFields(known), ...tupleFields(known.original) };
 }
 
 /**
@@ -127,8 +128,9 @@ export function permittedRecord(input: {
   readonly fields: Partial<FlowRecord>;
 }): FlowRecord {
   const { gateway, event, time, connection, kernel, fields } = input;
-  const { protocol, icmp, communityId } = tupleFieldsOf(connection);
+  const { protocol, icmp, communityId } = tupleFields(connection.original);
   const { reason, rule, generation } = ruleFields(connection.mark, connection.rule);
+  const { src, dst } = endFields(connection);
   return {
     schema: FLOW_SCHEMA,
     time,
@@ -139,10 +141,10 @@ export function permittedRecord(input: {
     reason,
     rule,
     generation,
-    start: fields.start ?? connection.start,
+    start: fields.start ?? startText(connection),
     end: fields.end,
-    src: connection.src,
-    dst: connection.dst,
+    src,
+    dst,
     protocol,
     icmp,
     communityId,

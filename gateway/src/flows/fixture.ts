@@ -50,8 +50,8 @@ class FakeMatcher implements Attributor {
 }
 
 export const NOW = '2026-01-02T03:04:05.678Z';
-export const START_NS = BigInt(Date.parse('2026-01-02T03:00:00.123Z')) * 1_000_000n + 999_999n;
-const STOP_NS = START_NS + 60_000_000_000n;
+export const START_MS = Date.parse('2026-01-02T03:00:00.123Z');
+const STOP_MS = START_MS + 60_000;
 
 export function assembler(options: Partial<AssemblerOptions> = {}) {
   const matcher = new FakeMatcher();
@@ -87,9 +87,9 @@ export const connection = (more: Partial<Connection> = {}): Connection => ({
   original: ORIGINAL,
   reply: REPLY,
   counters: undefined,
-  eventNs: undefined,
-  startNs: undefined,
-  stopNs: undefined,
+  eventMs: undefined,
+  startMs: undefined,
+  stopMs: undefined,
   timeoutSeconds: undefined,
   tcpState: undefined,
   ...more,
@@ -99,9 +99,9 @@ export const event = (kind: ConntrackEvent['kind'], more: Partial<Connection> = 
   kind,
 });
 export const DESTROYED = {
-  startNs: START_NS,
-  stopNs: STOP_NS,
-  counters: { original: { packets: 5n, bytes: 600n }, reply: { packets: 4n, bytes: 5_000n } },
+  startMs: START_MS,
+  stopMs: STOP_MS,
+  counters: { original: { packets: 5, bytes: 600 }, reply: { packets: 4, bytes: 5_000 } },
   tcpState: TCP_STATES.indexOf('TIME_WAIT'),
 } as const;
 
@@ -142,7 +142,7 @@ export const packet = (prefix: string, more: Partial<NflogPacket> = {}): NflogPa
   mark: mark(2, 3),
   indev: 2,
   outdev: 3,
-  timestampNs: STOP_NS,
+  timestampMs: STOP_MS,
   hook: 2,
   protocol: 0x0800,
   tuple: ORIGINAL,

@@ -75,6 +75,12 @@ const QUEUE_DEFAULTS: QueueOptions = {
   stopMs: 5_000,
 };
 
+/**
+ * Texts are made one piece so many at a time: of each alone it costs more than to make the text, and to leave them as the
+ * parts that they were put together of costs the garbage collector more still.
+ */
+const FRESH_RECORDS_MAX = 64;
+
 /** After a spill failed, or was full. */
 const SPILL_RETRY_MS = 1_000;
 
@@ -101,6 +107,11 @@ export class QueuedSink implements FlowSink {
   #batch: readonly string[] = [];
   #batchSpilled: Spilled | undefined;
   #queue: string[] = [];
+  /** Bytes of each, in UTF-8. */
+  #bytes: number[] = [];
+  /** The youngest, one after the other, and where each ends. They count by their length until they are one piece. */
+  #fresh = '';
+  #freshEnds: number[] = [];
   #queueBytes = 0;
   #received: number;
   #written = 0;
@@ -137,12 +148,12 @@ export class QueuedSink implements FlowSink {
     const item = this.#parts.format(record);
     if (item === undefined) return 'no-form';
     const { queueRecordsMax, queueBytesMax } = this.#options;
-    // Also makes one piece of a text that was put together: many that wait would cost collection dearly.
-    const bytes = Buffer.byteLength(item);
-    const records = this.#queue.length + this.#batch.length + this.#spilling;
-    if (records >= queueRecordsMax || this.#queueBytes + bytes > queueBytesMax) return 'queue-full';
-    this.#queue.push(item);
-    this.#queueBytes += bytes;
+    const records = this.#waiting + this.#batch.length + this.#spilling;
+    if (records >= queueRecordsMax || this.#queueBytes + item.length > queueBytesMax) return 'queue-full';
+    this.#fresh += item;
+    this.#freshEnds.push(this.#fresh.length);
+    this.#queueBytes += item.length;
+    if (this.#freshEnds.length === FRESH_RECORDS_MAX) this.#settle();
     if (this.#isBatchFull()) this.#wake();
     this.#delivering ??= this.#deliver();
     const { spill } = this.#parts;
@@ -151,11 +162,33 @@ export class QueuedSink implements FlowSink {
     return undefined;
   }
 
+  /** Makes the fresh texts one piece, and cuts it up for the queue: a slice of a text costs no copy. */
+  #settle(): void {
+    const text = this.#fresh;
+    const isAscii = Buffer.byteLength(text) === text.length;
+    let start = 0;
+    for (const end of this.#freshEnds) {
+      const item = text.slice(start, end);
+      const bytes = isAscii ? item.length : Buffer.byteLength(item);
+      this.#queue.push(item);
+      this.#bytes.push(bytes);
+      this.#queueBytes += bytes - item.length;
+      start = end;
+    }
+    this.#fresh = '';
+    this.#freshEnds = [];
+  }
+
+  /** In the queue. */
+  get #waiting(): number {
+    return this.#queue.length + this.#freshEnds.length;
+  }
+
   counts(): SinkCounts {
     const droppedByReason = { ...this.#droppedByReason };
     const dropped = Object.values(droppedByReason).reduce((sum, count) => sum + count, 0);
     const onDisk = this.#parts.spill?.records ?? 0;
-    const queued = this.#queue.length + this.#batch.length + this.#spilling + onDisk;
+    const queued = this.#waiting + this.#batch.length + this.#spilling + onDisk;
     return { received: this.#received, written: this.#written, queued, dropped, droppedByReason };
   }
 
@@ -177,9 +210,8 @@ export class QueuedSink implements FlowSink {
   }
 
   async #keepRest(): Promise<void> {
-    const rest = [...this.#batch, ...this.#queue.splice(0)];
+    const rest = [...this.#batch, ...this.#shift(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)];
     this.#batch = [];
-    this.#queueBytes = 0;
     if (rest.length === 0) return;
     this.#spilling = rest.length;
     await this.#batchSpilled?.done();
@@ -189,14 +221,13 @@ export class QueuedSink implements FlowSink {
   }
 
   #isBatchFull(): boolean {
-    return (
-      this.#queue.length >= this.#options.batchRecordsMax || this.#queueBytes >= this.#options.batchBytesMax
-    );
+    const { batchRecordsMax, batchBytesMax } = this.#options;
+    return this.#waiting >= batchRecordsMax || this.#queueBytes >= batchBytesMax;
   }
 
   #isHalfFull(): boolean {
     const { queueRecordsMax, queueBytesMax } = this.#options;
-    return this.#queue.length * 2 >= queueRecordsMax || this.#queueBytes * 2 >= queueBytesMax;
+    return this.#waiting * 2 >= queueRecordsMax || this.#queueBytes * 2 >= queueBytesMax;
   }
 
   #drop(reason: DropReason, records: number, error?: unknown): void {
@@ -217,14 +248,15 @@ export class QueuedSink implements FlowSink {
 
   /** Removes the first items of the queue: as many as a batch holds. */
   #shift(recordsMax: number, bytesMax: number): string[] {
+    this.#settle();
     let [records, bytes] = [0, 0];
-    for (const item of this.#queue) {
-      const itemBytes = Buffer.byteLength(item);
+    for (const itemBytes of this.#bytes) {
       if (records === recordsMax || (records > 0 && bytes + itemBytes > bytesMax)) break;
       bytes += itemBytes;
       records++;
     }
     this.#queueBytes -= bytes;
+    this.#bytes.splice(0, records);
     return this.#queue.splice(0, records);
   }
 
@@ -261,7 +293,7 @@ export class QueuedSink implements FlowSink {
       if (spilled.items.length === 0) await this.#finishSpilled();
       return this.#batch.length > 0 || this.#take();
     }
-    if (this.#queue.length === 0) return false;
+    if (this.#waiting === 0) return false;
     if (!this.#isBatchFull() && !this.#stopping.signal.aborted) await this.#moreRecords();
     const { batchRecordsMax, batchBytesMax } = this.#options;
     this.#batch = this.#shift(batchRecordsMax, batchBytesMax);
@@ -319,17 +351,17 @@ export class QueuedSink implements FlowSink {
 
   /** Moves the older half of the queue to the disk. */
   async #overflow(spill: Spill): Promise<void> {
-    const bytesBefore = this.#queueBytes;
-    const items = this.#shift(Math.ceil(this.#queue.length / 2), Number.POSITIVE_INFINITY);
-    const bytes = bytesBefore - this.#queueBytes;
+    const items = this.#shift(Math.ceil(this.#waiting / 2), Number.POSITIVE_INFINITY);
     this.#spilling = items.length;
     const isKept = await spill.append(items).catch((error: Error) => {
       this.#parts.log.warn('flow records could not be spilled', { sink: this.name, error });
       return false;
     });
     if (!isKept) {
+      const bytes = items.map((item) => Buffer.byteLength(item));
       this.#queue = [...items, ...this.#queue];
-      this.#queueBytes += bytes;
+      this.#bytes = [...bytes, ...this.#bytes];
+      this.#queueBytes += bytes.reduce((sum, count) => sum + count, 0);
       this.#spillAgainMs = performance.now() + SPILL_RETRY_MS;
     }
     this.#spilling = 0;

@@ -76,7 +76,7 @@ const until = async (probe: () => boolean) => {
 const refusal = (more: Partial<NflogPacket> = {}) => packet('revoke', { mark: DENYING, tcp: ACK, ...more });
 
 t.test('a refused packet is told with its entry, which goes', async (t) => {
-  const counters = { original: { packets: 5n, bytes: 6n }, reply: { packets: 7n, bytes: 8n } };
+  const counters = { original: { packets: 5, bytes: 6 }, reply: { packets: 7, bytes: 8 } };
   const { said, revoker } = world([connection({ counters })], saying('DENY'));
   revoker.refused(refusal());
   revoker.refused(refusal());

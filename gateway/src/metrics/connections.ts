@@ -80,7 +80,7 @@ export class ConnectionSums implements ConnectionObserver {
     else if (before !== undefined || this.#counted.size < COUNTED_MAX) this.#counted.set(key, now);
     else return;
     const since = (direction: 'original' | 'reply', what: 'packets' | 'bytes') =>
-      Number(now[direction][what] - (before?.[direction][what] ?? 0n));
+      now[direction][what] - (before?.[direction][what] ?? 0);
     const out = { packets: since('original', 'packets'), bytes: since('original', 'bytes') };
     const back = { packets: since('reply', 'packets'), bytes: since('reply', 'bytes') };
     for (const group of this.#groupsOf(entry.original.src)) {

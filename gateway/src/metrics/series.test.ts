@@ -96,8 +96,8 @@ t.test('groups beyond the limit share one, and places become free', async (t) =>
 });
 
 const counters = (packets: number) => ({
-  original: { packets: BigInt(packets), bytes: BigInt(packets * 100) },
-  reply: { packets: BigInt(packets * 2), bytes: BigInt(packets * 1_000) },
+  original: { packets: packets, bytes: packets * 100 },
+  reply: { packets: packets * 2, bytes: packets * 1_000 },
 });
 
 /** An event of a connection from a source port, translated to 198.18.0.1. */
@@ -115,7 +115,7 @@ function event(
     original: { ...ends, src, dst, srcPort, dstPort: 443 },
     reply: { ...ends, src: dst, dst: nat, srcPort: 443, dstPort: srcPort },
     counters: packets === undefined ? undefined : counters(packets),
-    ...{ startNs: undefined, stopNs: undefined, eventNs: undefined, timeoutSeconds: 0, tcpState: undefined },
+    ...{ startMs: undefined, stopMs: undefined, eventMs: undefined, timeoutSeconds: 0, tcpState: undefined },
   };
 }
 

@@ -1,6 +1,13 @@
 import { type Connection, decodeConnection } from '../conntrack/decode.js';
 import type { Tuple } from '../conntrack/tuple.js';
-import { checkSize, walkAttributes } from '../conntrack/walk.js';
+import {
+  attributeEnd,
+  attributeStart,
+  attributeType,
+  hasAttribute,
+  nextAttribute,
+  payloadOf,
+} from '../conntrack/walk.js';
 import type { Message } from '../netlink/reader.js';
 import * as c from './constants.js';
 import { readPacket, type TcpHeader } from './packet.js';
@@ -20,8 +27,8 @@ export interface NflogPacket {
   /** Indexes of interfaces. */
   readonly indev: number | undefined;
   readonly outdev: number | undefined;
-  /** Nanoseconds since 1970, to the microsecond; absent for packets that were never stamped. */
-  readonly timestampNs: bigint | undefined;
+  /** Milliseconds since 1970; absent for packets that were never stamped. */
+  readonly timestampMs: number | undefined;
   /** Index into `HOOKS`. */
   readonly hook: number;
   /** EtherType: 0x0800 or 0x86dd. */
@@ -55,7 +62,7 @@ class Fields {
   mark = 0;
   indev: number | undefined;
   outdev: number | undefined;
-  timestampNs: bigint | undefined;
+  timestampMs: number | undefined;
   hook: number | undefined;
   protocol = 0;
   tuple: Tuple | undefined;
@@ -64,9 +71,12 @@ class Fields {
   conntrackInfo: number | undefined;
 }
 
-function readU32(view: DataView, type: number, start: number, end: number): number {
-  checkSize(type, start, end, 4);
-  return view.getUint32(start);
+const readU32 = (view: DataView, at: number) => view.getUint32(payloadOf(view, at, 4));
+
+/** `struct nfulnl_msg_packet_timestamp`: `__be64` seconds and microseconds. */
+function readTimestamp(view: DataView, at: number): number {
+  const start = payloadOf(view, at, 16);
+  return Number(view.getBigUint64(start)) * 1_000 + Math.floor(Number(view.getBigUint64(start + 8)) / 1_000);
 }
 
 /** Text up to the first zero byte. */
@@ -76,28 +86,28 @@ function readString(view: DataView, start: number, end: number): string {
   return decoder.decode(zero < 0 ? bytes : bytes.subarray(0, zero));
 }
 
-function visitPacket(fields: Fields, view: DataView, type: number, start: number, end: number): void {
-  switch (type) {
+function decodeAttribute(fields: Fields, view: DataView, at: number): void {
+  const [start, end] = [attributeStart(at), attributeEnd(view, at)];
+  switch (attributeType(view, at)) {
     case c.NFULA_PACKET_HDR:
-      checkSize(type, start, end, 4);
+      payloadOf(view, at, 4);
       fields.protocol = view.getUint16(start);
       fields.hook = view.getUint8(start + 2);
       break;
     case c.NFULA_SEQ:
-      fields.sequence = readU32(view, type, start, end);
+      fields.sequence = readU32(view, at);
       break;
     case c.NFULA_MARK:
-      fields.mark = readU32(view, type, start, end);
+      fields.mark = readU32(view, at);
       break;
     case c.NFULA_TIMESTAMP:
-      checkSize(type, start, end, 16);
-      fields.timestampNs = view.getBigUint64(start) * 1_000_000_000n + view.getBigUint64(start + 8) * 1000n;
+      fields.timestampMs = readTimestamp(view, at);
       break;
     case c.NFULA_IFINDEX_INDEV:
-      fields.indev = readU32(view, type, start, end);
+      fields.indev = readU32(view, at);
       break;
     case c.NFULA_IFINDEX_OUTDEV:
-      fields.outdev = readU32(view, type, start, end);
+      fields.outdev = readU32(view, at);
       break;
     case c.NFULA_PAYLOAD: {
       const packet = readPacket(new DataView(view.buffer, view.byteOffset + start, end - start));
@@ -112,7 +122,7 @@ function visitPacket(fields: Fields, view: DataView, type: number, start: number
       fields.conntrack = decodeConnection(view, start, end);
       break;
     case c.NFULA_CT_INFO:
-      fields.conntrackInfo = readU32(view, type, start, end);
+      fields.conntrackInfo = readU32(view, at);
       break;
   }
 }
@@ -127,9 +137,8 @@ export function decodePacket(message: Message): NflogPacket | undefined {
   const { payload } = message;
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
   const fields = new Fields();
-  walkAttributes(view, NFGENMSG_BYTES, payload.length, (type, start, end) =>
-    visitPacket(fields, view, type, start, end),
-  );
+  for (let at = NFGENMSG_BYTES; hasAttribute(view, at, payload.length); at = nextAttribute(view, at))
+    decodeAttribute(fields, view, at);
   const { hook } = fields;
   if (hook === undefined) throw new RangeError('Cannot decode logged packet: it has no header');
   return { ...fields, hook };

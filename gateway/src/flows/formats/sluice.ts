@@ -3,7 +3,7 @@ import type { Format } from '../format.js';
 import { once } from '../once.js';
 import type { FlowRecord } from '../record.js';
 
-type End = NonNullable<FlowRecord['src'] & FlowRecord['dst']>;
+type End = NonNullable<FlowRecord['dst']> & Partial<NonNullable<FlowRecord['src']>>;
 
 /** JSON of what many records share, made once: lists of names, rules. */
 const shared = once((value: object) => printableJson(value));
@@ -26,8 +26,8 @@ const both = (counts: { readonly out: number; readonly in: number }) =>
   `{"out":${counts.out},"in":${counts.in}}`;
 const portOf = (port: number | undefined) => (port === undefined ? '' : `,"port":${port}`);
 
-function end(value: Partial<End> & Pick<End, 'ip' | 'groups'>): string {
-  let text = `{"ip":"${value.ip}"${portOf(value.port)}`;
+function makeTail(value: End): string {
+  let text = '';
   if (value.name !== undefined) text += `,"name":${name(value.name)}`;
   if (value.functions !== undefined) text += `,"functions":${shared(value.functions)}`;
   if (value.functionsOmitted !== undefined) text += `,"functionsOmitted":${value.functionsOmitted}`;
@@ -38,6 +38,31 @@ function end(value: Partial<End> & Pick<End, 'ip' | 'groups'>): string {
   if (value.region !== undefined) text += `,"region":${name(value.region)}`;
   return `${text}}`;
 }
+
+/** What was last printed of ends with the same list of functions, or of groups where they have none. */
+const tails = new WeakMap<readonly string[], { readonly of: End; readonly text: string }>();
+
+/** An end from its name on. */
+function tail(value: End): string {
+  const list = value.functions ?? value.groups;
+  const known = tails.get(list);
+  const isSame =
+    known !== undefined &&
+    known.of.groups === value.groups &&
+    known.of.functions === value.functions &&
+    known.of.name === value.name &&
+    known.of.functionsOmitted === value.functionsOmitted &&
+    known.of.groupsOmitted === value.groupsOmitted &&
+    known.of.identity === value.identity &&
+    known.of.account === value.account &&
+    known.of.region === value.region;
+  if (isSame) return known.text;
+  const made = { of: value, text: makeTail(value) };
+  tails.set(list, made);
+  return made.text;
+}
+
+const end = (value: End) => `{"ip":"${value.ip}"${portOf(value.port)}${tail(value)}`;
 
 const field = (key: string, text: string | undefined) => (text === undefined ? '' : `,"${key}":"${text}"`);
 const json = (key: string, value: object | undefined) =>

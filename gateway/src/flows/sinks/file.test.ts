@@ -80,6 +80,23 @@ async function fileTests(): Promise<void> {
     t.same(indices(readFileSync(`${path}.1`, 'utf8')), [0, 1]);
   });
 
+  await t.test('a batch that is larger than any before, of any characters', async (t) => {
+    const path = join(t.testdir(), 'flows.jsonl');
+    const sink = await open({ type: 'file', path });
+    const count = 300;
+    const name = '\u{1f600}é'.repeat(2_000);
+    for (let index = 0; index < count; index++) sink.write(record(index, name));
+    await sink.stop();
+    const lines = readFileSync(path, 'utf8').split('\n');
+    t.equal(lines.pop(), '');
+    t.same(
+      indices(lines.join('\n')),
+      Array.from({ length: count }, (_, index) => index),
+    );
+    t.ok(lines.every((line) => JSON.parse(line).gateway === name));
+    t.same(sink.counts().dropped, 0);
+  });
+
   await t.test('a full disk: tried again, told once, and what is left at the end is counted', async (t) => {
     const logged: Record<string, unknown>[] = [];
     const sink = await open({ type: 'file', path: '/dev/full' }, { retryMs: 1 }, logInto(logged));

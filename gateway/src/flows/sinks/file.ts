@@ -5,6 +5,10 @@ import { keepRotated, type Rotation } from './rotation.js';
 
 /** Readable by the group, so that a log shipper needs no privileges. */
 export const FILE_MODE = 0o640;
+/** Texts put together at once: all of them at once would be made in memory that is new each time. */
+const JOINED_MAX = 64;
+const BUFFER_BYTES_FIRST = 1 << 20;
+
 /** A FIFO without a reader is an error, not a wait. */
 const FILE_FLAGS = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK;
 
@@ -16,6 +20,8 @@ export class FileOutput implements Output {
   readonly #path: string;
   readonly #rotation: Rotation | undefined;
   #handle: FileHandle | undefined;
+  /** Used again and again, as large as the largest batch needed. */
+  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES_FIRST);
   /** A write stopped inside a line: the next one starts on a line of its own. */
   #torn = false;
   #moved = false;
@@ -42,10 +48,11 @@ export class FileOutput implements Output {
   async append(items: readonly string[]): Promise<Appended> {
     let writtenBytes = 0;
     const lead = this.#torn ? '\n' : '';
-    const all = Buffer.from(`${lead}${items.join('\n')}\n`);
+    const bytes = this.#encode(lead, items);
     try {
-      const handle = await this.#current(all.length);
-      while (writtenBytes < all.length) writtenBytes += (await handle.write(all, writtenBytes)).bytesWritten;
+      const handle = await this.#current(bytes);
+      while (writtenBytes < bytes)
+        writtenBytes += (await handle.write(this.#buffer, writtenBytes, bytes - writtenBytes)).bytesWritten;
       this.#torn = false;
       return { written: items.length };
     } catch (error) {
@@ -60,6 +67,24 @@ export class FileOutput implements Output {
       if (writtenBytes > 0) this.#torn = restBytes > 0;
       return { written, error };
     }
+  }
+
+  /** Puts the lines into the buffer; how many bytes they are. */
+  #encode(lead: string, items: readonly string[]): number {
+    let bytes = 0;
+    for (let next = 0; next < items.length; next += JOINED_MAX) {
+      const lines = `${items.slice(next, next + JOINED_MAX).join('\n')}\n`;
+      const text = next === 0 ? lead + lines : lines;
+      // A unit of UTF-16 comes to three bytes at most.
+      const bytesMax = bytes + 3 * text.length;
+      if (bytesMax > this.#buffer.length) {
+        const before = this.#buffer;
+        this.#buffer = Buffer.allocUnsafeSlow(2 * bytesMax);
+        before.copy(this.#buffer, 0, 0, bytes);
+      }
+      bytes += this.#buffer.write(text, bytes);
+    }
+    return bytes;
   }
 
   reopen(): void {
