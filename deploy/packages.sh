@@ -11,7 +11,7 @@ case "${1:-}" in
      need="$need nfdump rsyslog kcat openssl prometheus"
      # What runs the package's units, in namespaces of its own, not as this machine's init; another clock for the product.
      need="$need systemd libfaketime" ;;
-  --kernels) need="$need nftables conntrack tcpdump python3 qemu-system-x86 busybox-static kmod e2fsprogs" ;;
+  --kernels) need="$need qemu-system-x86 kmod cpio" ;;
   # What ours are measured against: DPDK's rte_lpm, libmnl, ulogd2.
   --bench) need="$need nftables conntrack pkg-config libdpdk-dev libmnl-dev ulogd2 ulogd2-json" ;;
 esac

@@ -2,6 +2,7 @@ import { cpSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { forwardPackets } from '../support/lab.js';
 import { sysctl } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import { SLUICE } from '../support/product.js';
 import type { Stage } from '../support/stage.js';
@@ -19,7 +20,7 @@ import {
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 const INTERFACES = ['lam0', 'lam1', 'wan0', 'dc0'];
 type First = NonNullable<Parameters<typeof setUpWorkers>[2]>;

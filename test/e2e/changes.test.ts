@@ -3,6 +3,7 @@ import type { Status } from 'sluice-gateway/admin/answers.js';
 import type { AuditEvent } from 'sluice-gateway/changes/audit.js';
 import type { HistoryEntry } from 'sluice-gateway/snapshot/history.js';
 import t, { type Test } from 'tap';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import type { Stage } from '../support/stage.js';
 import { until } from '../support/wait.js';
@@ -18,7 +19,7 @@ import {
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 const CLOSED = POLICY.replace('action: PERMIT', 'action: DENY');
 const MOVED = POLICY.replaceAll('workers-to-ledger', 'moved');

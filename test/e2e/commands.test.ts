@@ -4,6 +4,7 @@ import { emptyInventory } from 'sluice-controller-client/inventory.js';
 import { parseConfig } from 'sluice-gateway/config/config.js';
 import t, { type Test } from 'tap';
 import { run } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import { SLUICE } from '../support/product.js';
 import type { Said } from '../support/stage.js';
@@ -11,7 +12,7 @@ import { ACCOUNT, CONFIG, POLICY, REGION } from '../support/workers.js';
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 /** Runs a command in a folder, where no gateway is. */
 function sluice(folder: string, ...args: string[]): Promise<Said> {

@@ -5,13 +5,14 @@ import type { HistoryEntry } from 'sluice-gateway/snapshot/history.js';
 import t, { type Test } from 'tap';
 import type { Machine } from '../support/machine.js';
 import { bootMachine, needMachine, putPackage } from '../support/package.js';
+import { patience } from '../support/patience.js';
 import { type Said, Stage } from '../support/stage.js';
 import { until } from '../support/wait.js';
 import { awsState } from '../support/workers.js';
 
 needMachine(t);
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 /** The documents are true: what they tell to write is written, what they tell to run is run, what they show is said. */
 const root = fileURLToPath(new URL('../../..', import.meta.url));

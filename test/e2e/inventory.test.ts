@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { FIRST, pageOf } from '../support/aws/pages.js';
 import type { FaultKind } from '../support/aws/state.js';
 import { parseExposition, seriesValue } from '../support/exposition.js';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import type { Stage } from '../support/stage.js';
 import { until } from '../support/wait.js';
@@ -24,7 +25,7 @@ import {
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 /** Fails at once where AWS refuses, as it would after more attempts. */
 const ENVIRONMENT = { AWS_RETRY_MODE: 'standard', AWS_MAX_ATTEMPTS: '2' };

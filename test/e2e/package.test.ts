@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import type { Machine } from '../support/machine.js';
 import { sysctl } from '../support/namespace.js';
 import { bootMachine, needMachine, putPackage, readyOn } from '../support/package.js';
+import { patience } from '../support/patience.js';
 import type { Stage } from '../support/stage.js';
 import { until } from '../support/wait.js';
 import {
@@ -17,7 +18,7 @@ import {
 
 needMachine(t);
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 const UNITS = ['sluice-boot', 'sluice-gateway', 'sluice-controller-client'] as const;
 type Unit = (typeof UNITS)[number];

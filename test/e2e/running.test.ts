@@ -8,6 +8,7 @@ import type { FlowRecord } from 'sluice-gateway/flows/record.js';
 import type { InventoryBody } from 'sluice-gateway/snapshot/format.js';
 import t, { type Test } from 'tap';
 import { parseExposition } from '../support/exposition.js';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import { SnapshotForger } from '../support/snapshots.js';
 import type { Stage } from '../support/stage.js';
@@ -27,7 +28,7 @@ import {
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 const arnOf = (name: string) => `arn:aws:lambda:${REGION}:${ACCOUNT}:function:${name}`;
 

@@ -3,6 +3,7 @@ import type { Status } from 'sluice-gateway/admin/answers.js';
 import type { Manifest, PolicyBody } from 'sluice-gateway/snapshot/format.js';
 import t, { type Test } from 'tap';
 import { sysctl } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import { SnapshotForger } from '../support/snapshots.js';
 import type { Stage } from '../support/stage.js';
@@ -19,7 +20,7 @@ import {
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 /** Of a stream with an answer every 20 ms, that has stopped. */
 const SILENCE_MS = 1_000;

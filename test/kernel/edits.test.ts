@@ -5,6 +5,7 @@ import { Compiler, judged, programOf } from 'sluice-gateway/policy/compile.js';
 import t from 'tap';
 import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
 import { Meter } from '../support/meter.js';
+import { patience } from '../support/patience.js';
 import { rounds } from '../support/seed.js';
 import { flow, Stand, there } from '../support/stand.js';
 
@@ -17,7 +18,7 @@ import { flow, Stand, there } from '../support/stand.js';
 const EDITS = 2_000 * rounds;
 const PER_SECOND = 6_000;
 
-t.setTimeout(120_000 + 60_000 * rounds);
+t.setTimeout((120_000 + 60_000 * rounds) * patience);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());

@@ -12,8 +12,6 @@ import { until } from '../support/wait.js';
 
 /** One function must not be able to take the connection table from the others. */
 
-t.setTimeout(120_000);
-
 const stand = await Stand.create();
 t.teardown(() => stand.close());
 

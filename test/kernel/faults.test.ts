@@ -17,6 +17,7 @@ import { TCP } from '../support/frames.js';
 import { labInterfaces, prefixes, rule } from '../support/load.js';
 import { Meter } from '../support/meter.js';
 import { here } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { flow, Stand, there } from '../support/stand.js';
 import { until } from '../support/wait.js';
 
@@ -26,7 +27,7 @@ import { until } from '../support/wait.js';
  * through, and a connection that every policy permits goes on.
  */
 
-t.setTimeout(240_000);
+t.setTimeout(240_000 * patience);
 const PER_SECOND = 1_000;
 const STRIKE_MS_MAX = 10_000;
 
@@ -126,14 +127,19 @@ class Gateway {
     remember: async () => {},
   });
 
-  /** Wants a snapshot, and waits until it is in force. */
+  /** Wants a snapshot, and waits until it is in force and the one before is gone. */
   async reach(side: Side, shape: Shape): Promise<void> {
     this.reconciler.want(snapshotOf(side, shape));
     await this.settled();
+    await this.collected();
   }
 
   async settled(): Promise<void> {
     await until('a program in force', () => this.reconciler.isCurrent);
+  }
+
+  async collected(): Promise<void> {
+    await until('a collection', async () => (await this.leftovers()).length === 0);
   }
 
   /** What is in the table beyond the program in force, by name. */
@@ -222,7 +228,7 @@ async function meetFault(
   await gateway.settled();
   t.equal(await sideInForce(), 'right', 'the new program by itself');
   if (fault.stage === 'collect') {
-    await until('a collection', async () => (await gateway.leftovers()).length === 0);
+    await gateway.collected();
   } else {
     t.equal(gateway.failed.length, 1, `told once: ${gateway.failed}`);
     t.same(await gateway.leftovers(), [], 'nothing else is left');
@@ -291,7 +297,7 @@ t.test('old content that somebody really refers to: EBUSY', async (t) => {
   t.equal(await sideInForce(), 'right');
   await until('a collection that fails', async () => (await gateway.leftovers()).includes(referred));
   here.run('nft', ['delete chain inet sluice hand']);
-  await until('a collection', async () => (await gateway.leftovers()).length === 0);
+  await gateway.collected();
   t.equal(await sideInForce(), 'right');
 });
 

@@ -10,12 +10,13 @@ import { Ender } from '../support/ender.js';
 import { TCP } from '../support/frames.js';
 import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
 import { here, type Namespace, sysctl } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { back, type Flow, flow, Stand, there } from '../support/stand.js';
 import { until } from '../support/wait.js';
 
 /** What becomes of live connections that a change no longer permits, at both of their ends. */
 
-t.setTimeout(300_000);
+t.setTimeout(300_000 * patience);
 
 const stand = await Stand.create();
 sysctl(here, 'net.netfilter.nf_conntrack_acct', 1);

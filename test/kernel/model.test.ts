@@ -6,6 +6,7 @@ import { caseArbitrary, walkArbitrary } from '../support/arbitrary.js';
 import { answerAll, asNew, judge, type Tried } from '../support/judges.js';
 import { type ChangeKind, prefixes } from '../support/load.js';
 import { here } from '../support/namespace.js';
+import { patience } from '../support/patience.js';
 import { rounds } from '../support/seed.js';
 import { Stand } from '../support/stand.js';
 import { printCase, printWalk, tryProperty } from '../support/try-property.js';
@@ -20,7 +21,7 @@ const STEPS_MAX = 10;
 const LIVE_MAX = 40;
 
 // With time to make a failing case smaller.
-t.setTimeout(240_000 + 60_000 * rounds);
+t.setTimeout((240_000 + 60_000 * rounds) * patience);
 
 const stand = await Stand.create();
 t.teardown(() => stand.close());

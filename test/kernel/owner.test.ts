@@ -13,8 +13,6 @@ import { until } from '../support/wait.js';
 
 /** The table is ours alone where the kernel can have it so, and enforces on without us all the same. */
 
-t.setTimeout(120_000);
-
 const findings = await preflight({ interfaces: labInterfaces });
 const has = findings.some(({ name, value }) => name === 'feature.table_owner_persist' && value === 'yes');
 const skip = has ? false : 'this kernel has no owner with persist: Linux 6.9';

@@ -8,8 +8,9 @@ import type { FileResult, Said } from './plan.js';
 export interface Boot {
   /** Of the unpacked kernel package. */
   readonly folder: string;
-  /** The guest's disk; stays as it is. */
-  readonly image: string;
+  readonly initramfs: string;
+  /** What the guest runs first, with its arguments. */
+  readonly init: readonly string[];
   /** The file that keeps what the kernel and the guest's first process write. */
   readonly console: string;
   readonly msMax: number;
@@ -23,22 +24,22 @@ export interface Booted {
   readonly reason: string | undefined;
 }
 
-const MACHINE = ['-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '4096'];
+const MACHINE = ['-M', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', '6144'];
 const HEADLESS = ['-display', 'none', '-monitor', 'none', '-nic', 'none', '-no-reboot'];
 /** Emulation pays dearly for what a kernel does against leaking processors, and no test is about that. */
-const COMMAND_LINE = 'root=/dev/nvme0n1 rw init=/init console=ttyS0 panic=-1 mitigations=off nokaslr audit=0';
+const COMMAND_LINE = 'console=ttyS0 panic=-1 mitigations=off nokaslr audit=0';
 
 /**
  * Runs a guest to its end. It says on its second serial port how each test file ended. Emulated always: a /dev/kvm that can be
  * opened may still not start a guest, or hang it, where this machine is a guest itself.
  */
-export async function boot({ folder, image, console, msMax, onFile }: Boot): Promise<Booted> {
+export async function boot({ folder, initramfs, init, console, msMax, onFile }: Boot): Promise<Booted> {
   const [kernel] = globSync('boot/vmlinuz-*', { cwd: folder });
+  const [first, ...arguments_] = init;
+  const commandLine = [COMMAND_LINE, `rdinit=${first}`, '--', ...arguments_].join(' ');
   const args = [
     ...[...MACHINE, ...HEADLESS],
-    ...['-kernel', join(folder, kernel!), '-append', COMMAND_LINE],
-    ...['-drive', `if=none,id=disk,format=raw,snapshot=on,file=${image}`],
-    ...['-device', 'nvme,drive=disk,serial=0'],
+    ...['-kernel', join(folder, kernel!), '-initrd', initramfs, '-append', commandLine],
     ...['-serial', `file:${console}`, '-serial', 'stdio'],
   ];
   const child = spawn('qemu-system-x86_64', args, {
