@@ -21,6 +21,9 @@ needPrivileges();
 
 t.setTimeout(600_000 * patience);
 
+/** Longer than what a test does meanwhile. */
+const TRIAL = `${60 * patience}s`;
+
 const CLOSED = POLICY.replace('action: PERMIT', 'action: DENY');
 const MOVED = POLICY.replaceAll('workers-to-ledger', 'moved');
 
@@ -91,7 +94,7 @@ t.test('a trial ends by itself, by its canary, when asked, and when the gateway 
   const stream = stage.openStream('a', WORKER.address, LEDGER.to, LEDGER.port);
   await until('the stream flows', () => stream.answersMs.length > 0);
 
-  const failed = await desk.apply(CLOSED, '--confirm', '60s', '--canary', 'exit 7');
+  const failed = await desk.apply(CLOSED, '--confirm', TRIAL, '--canary', 'exit 7');
   t.equal(failed.code, 1, failed.error);
   t.match(JSON.parse(failed.out), { state: 'reverted', why: 'the canary failed' });
   t.ok(desk.passes());
@@ -101,14 +104,14 @@ t.test('a trial ends by itself, by its canary, when asked, and when the gateway 
   });
 
   const canary = `${process.execPath} ${stage.path('none.js')} || exit 0`;
-  const tried = await desk.apply(CLOSED, '--confirm', '60s', '--canary', canary);
+  const tried = await desk.apply(CLOSED, '--confirm', TRIAL, '--canary', canary);
   t.match(
     { code: tried.code, ...JSON.parse(tried.out) },
     { code: 0, state: 'trial', until: /Z$/, changed: 'rules ~1' },
   );
   t.notOk(desk.passes(), 'the trial is in force');
   t.match(await desk.held(), { kind: 'trial', who: /^uid 0/, until: JSON.parse(tried.out).until });
-  const second = await desk.apply(POLICY, '--confirm', '60s');
+  const second = await desk.apply(POLICY, '--confirm', TRIAL);
   t.match(second, {
     code: 2,
     error: /^Cannot apply: a policy is on trial until .*Z, by uid 0.*: confirm or revert it first$/m,
@@ -129,7 +132,7 @@ t.test('a trial ends by itself, by its canary, when asked, and when the gateway 
   t.ok(desk.passes());
   t.equal(await desk.held(), undefined);
 
-  await desk.apply(CLOSED, '--confirm', '60s');
+  await desk.apply(CLOSED, '--confirm', TRIAL);
   await stage.product!.stop('SIGKILL');
   t.notOk(desk.passes(), 'the kernel has the trial');
   t.equal((await desk.run('boot')).code, 0);
@@ -137,7 +140,7 @@ t.test('a trial ends by itself, by its canary, when asked, and when the gateway 
   stage.start();
   await stage.ready(({ functions }) => functions > 0);
   t.ok(desk.passes(), 'the next gateway has what was confirmed');
-  await desk.apply(CLOSED, '--confirm', '60s');
+  await desk.apply(CLOSED, '--confirm', TRIAL);
   await stage.product!.stop();
   t.ok(desk.passes(), 'one that is stopped takes it back first');
   t.equal((await desk.audited('revert', 'stop')).who, 'gateway');
@@ -147,7 +150,7 @@ t.test('what is confirmed replaces the files, and stays', async (t) => {
   const desk = await setUp(t);
   const { stage } = desk;
   const arrived = startTraffic(stage);
-  await desk.apply(CLOSED, '--confirm', '60s');
+  await desk.apply(CLOSED, '--confirm', TRIAL);
   const confirmed = await desk.run('confirm', '--json');
   t.match({ code: confirmed.code, ...JSON.parse(confirmed.out) }, { code: 0, state: 'applied' });
   t.equal(desk.policyFile(), CLOSED);

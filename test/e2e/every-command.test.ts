@@ -1,6 +1,7 @@
 import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { COMMAND_SCHEMAS } from 'sluice-gateway/analysis/output.js';
 import t from 'tap';
+import { patience } from '../support/patience.js';
 import { needPrivileges } from '../support/privileged.js';
 import type { Stage } from '../support/stage.js';
 import { until } from '../support/wait.js';
@@ -63,11 +64,11 @@ const questions = (stage: Stage): Record<'asks' | 'changes', readonly Question[]
     ['learn', ...config, '--group', GROUP, ...flows],
   ];
   const changes: Question[] = [
-    ['apply', ...next, '--confirm', '60s', '--canary', 'false'],
-    ['apply', ...next, '--confirm', '60s'],
+    ['apply', ...next, '--confirm', `${60 * patience}s`, '--canary', 'false'],
+    ['apply', ...next, '--confirm', `${60 * patience}s`],
     ['status', ...config],
     ['revert', ...config],
-    ['apply', ...next, '--confirm', '60s'],
+    ['apply', ...next, '--confirm', `${60 * patience}s`],
     ['confirm', ...config],
     ['history', ...config],
     ['rollback', '1', ...config],

@@ -19,7 +19,11 @@ async function runFile(file: string): Promise<FileResult> {
     killSignal: 'SIGKILL',
   });
   const chunks: Buffer[] = [];
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    // On the console, where the last words are of a guest that ends before the file does.
+    stream.pipe(process.stderr, { end: false });
+  }
   // Not when its output is closed: what it started may outlive it.
   const [status, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
   const ms = Math.round(performance.now() - startMs);
