@@ -21,7 +21,7 @@ const SHORT = [
   'test/dist/kernel/{program,pitfalls,leak,guard,netlink}.test.js',
   'gateway/{,nftables-napi/}dist/**/kernel.test.js',
 ];
-/** How much slower than this machine an emulated one may be. */
+/** How much slower than this machine an emulated one may be; TEST_PATIENCE says more where this one is busy. */
 const PATIENCE = 5;
 const FILE_MS_MAX = 1_800_000;
 const KERNEL_MS_MAX = 14_400_000;
