@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { watch } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import type { Log } from '../log.js';
 import { MANIFEST_FILE } from './format.js';
@@ -124,7 +123,7 @@ export class SnapshotKeeper {
 
   async #look(): Promise<void> {
     try {
-      const { ino, mtimeMs, size } = await stat(join(this.#options.wanted, MANIFEST_FILE));
+      const { ino, mtimeMs, size } = statSync(join(this.#options.wanted, MANIFEST_FILE));
       const seen = `${ino} ${mtimeMs} ${size}`;
       if (seen === this.#seen) return;
       const startMs = performance.now();

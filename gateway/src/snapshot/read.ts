@@ -1,4 +1,4 @@
-import { constants, open } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { comparePrefixes, type Prefix, parsePrefix, printPrefix } from '../net/prefix.js';
@@ -65,19 +65,26 @@ const refuse = (what: string, cause?: unknown) =>
 
 /** Reads a regular file, as long as it is when it is opened: no pipe or device can hold the gateway up. */
 export async function readBounded(path: string, bytesMax: number): Promise<Uint8Array> {
-  const flags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW;
-  const handle = await open(path, flags).catch((cause: NodeJS.ErrnoException) => {
-    throw cause.code === 'ELOOP' ? refuse(`${path} is not a regular file`, cause) : cause;
-  });
+  const file = openFile(path);
   try {
-    const stats = await handle.stat();
+    const stats = fstatSync(file);
     if (!stats.isFile()) throw refuse(`${path} is not a regular file`);
-    if (stats.size > bytesMax) throw refuse(`${path} has ${stats.size} bytes, the limit is ${bytesMax}`);
+    if (stats.size > bytesMax) {
+      throw refuse(`${path} has ${stats.size} bytes, the limit is ${bytesMax}`);
+    }
     const bytes = Buffer.alloc(stats.size);
-    const { bytesRead } = await handle.read(bytes);
-    return bytes.subarray(0, bytesRead);
+    return bytes.subarray(0, readSync(file, bytes));
   } finally {
-    await handle.close();
+    closeSync(file);
+  }
+}
+
+function openFile(path: string): number {
+  try {
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ELOOP') throw cause;
+    throw refuse(`${path} is not a regular file`, cause);
   }
 }
 
