@@ -10,7 +10,9 @@ case "${1:-}" in
      # What reads our flow records and metrics: IPFIX, syslog, Kafka; certificates for TLS; Prometheus with promtool.
      need="$need nfdump rsyslog kcat openssl prometheus"
      # What runs the package's units, in namespaces of its own, not as this machine's init; another clock for the product.
-     need="$need systemd libfaketime" ;;
+     need="$need systemd libfaketime"
+     # What checks the AWS commands that the documentation shows.
+     need="$need awscli" ;;
   --kernels) need="$need qemu-system-x86 kmod cpio" ;;
   # What ours are measured against: DPDK's rte_lpm, libmnl, ulogd2.
   --bench) need="$need nftables conntrack pkg-config libdpdk-dev libmnl-dev ulogd2 ulogd2-json" ;;
