@@ -273,7 +273,7 @@ const CONFIG_CASES: readonly (readonly [from: string, to: string, error: string]
   [
     '127.0.0.1:9464 }',
     '127.0.0.1:9464, rulesMax: 5000 }',
-    'bad.yaml:9:46: metrics.rulesMax is 5000: the highest allowed is 4000',
+    'bad.yaml:9:46: metrics.rulesMax is 5000: the highest allowed is 2000',
   ],
   [
     '127.0.0.1:9464',

@@ -158,7 +158,7 @@ async function refused(t: Test, stage: Stage, arrived: () => Arrived): Promise<v
     t.equal(line.level, 'error', `${what} is an error`);
     t.match(line.error, reason, `${what}: the reason is told`);
     t.equal(failures(stage), before + 1, `${what}: it is counted`);
-    const { revision, ready } = await stage.ask<Status>('status');
+    const { revision, ready } = await stage.ready();
     t.same(
       [ready, revision],
       [true, { wanted: good.revision, applied: good.revision }],

@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { sinkSchema, sinksProblem, withPaths } from '../flows/sinks/config.js';
-import { RULE_SERIES_DEFAULT, RULE_SERIES_MAX } from '../metrics/labels.js';
+import { RULE_SERIES_MAX } from '../metrics/labels.js';
 import { parseListen } from '../metrics/server.js';
 import { readAddress } from '../net/address.js';
 import { printable } from '../text.js';
@@ -60,7 +60,7 @@ export const configSchema = z.strictObject({
     .strictObject({
       listen: z.string().default('127.0.0.1:9464'),
       /** Rules with series of their own, the busiest first; the rest is summed as `other`. */
-      rulesMax: z.int().min(1).max(RULE_SERIES_MAX).default(RULE_SERIES_DEFAULT),
+      rulesMax: z.int().min(1).max(RULE_SERIES_MAX).default(RULE_SERIES_MAX),
     })
     .prefault({}),
   admin: z.strictObject({ socket: path }).prefault({ socket: '/run/sluice/admin.sock' }),

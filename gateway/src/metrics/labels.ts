@@ -6,9 +6,8 @@ export const OTHER = 'other';
 /** More than a snapshot may have groups. */
 export const LABEL_VALUES_MAX = 1_024;
 
-/** Rules with series of their own: by default, and such that no turn of a scrape takes longer than 20 ms. */
-export const RULE_SERIES_DEFAULT = 2_000;
-export const RULE_SERIES_MAX = 4_000;
+/** Rules with series of their own: so many that no turn of a scrape takes longer than 20 ms. */
+export const RULE_SERIES_MAX = 2_000;
 
 /**
  * The values of one label, at most `labelValuesMax` by themselves and the rest as `other`. A value keeps its

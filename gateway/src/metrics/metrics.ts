@@ -9,7 +9,7 @@ import { counter, type Families } from './family.js';
 import { flowMetrics } from './flow.js';
 import { inventoryMetrics } from './inventory.js';
 import { kernelMetrics } from './kernel.js';
-import { LABEL_VALUES_MAX, RULE_SERIES_DEFAULT } from './labels.js';
+import { LABEL_VALUES_MAX, RULE_SERIES_MAX } from './labels.js';
 
 export interface MetricsOptions {
   /** Rules with series of their own, the busiest; what the others decide is counted as `other`. */
@@ -35,7 +35,7 @@ export type Metrics = ReturnType<typeof createMetrics>;
 /** Makes a registry of its own with every family of the gateway. */
 export function createMetrics(options: Partial<MetricsOptions> = {}) {
   const {
-    rulesMax = RULE_SERIES_DEFAULT,
+    rulesMax = RULE_SERIES_MAX,
     labelValuesMax = LABEL_VALUES_MAX,
     sourceMs = 2_000,
     procNetfilter = PROC_NETFILTER,
