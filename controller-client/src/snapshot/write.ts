@@ -261,8 +261,8 @@ export async function publish(
     keepOnly(seen, bodies.keys());
     return { revision: previous.revision, changed: false };
   }
-  // Seconds since 1970 are above what was counted one by one, where that is not known any more.
-  const last = found === 'unknown' ? Math.floor(now.getTime() / 1_000) : (previous?.revision ?? 0);
+  // Milliseconds since 1970 are above what was counted one by one, floods included, where that is not known any more.
+  const last = found === 'unknown' ? now.getTime() : (previous?.revision ?? 0);
   const next = { ...manifest, revision: last + 1, createdAt: now.toISOString() };
   const text = canonicalJson(checked('the manifest', manifestSchema, next));
   refuse('bytes in its manifest', Buffer.byteLength(text), SNAPSHOT_LIMITS.manifestBytesMax);
@@ -283,7 +283,7 @@ function keepOnly(seen: Set<string>, digests: Iterable<string>): void {
  * Writes a snapshot into a folder: first the bodies that are not there yet, then the manifest by atomic
  * rename, then the bodies go that neither it nor the manifest before it names. Killed at any point, it leaves
  * a whole snapshot. Unchanged content writes no manifest. The revision is one more than that of the manifest in
- * the folder; of one that a disk spoiled, more than seconds since 1970. Throws RangeError when a limit is passed.
+ * the folder; of one that a disk spoiled, more than milliseconds since 1970. Throws RangeError when a limit is passed.
  * One writer a folder.
  */
 export async function writeSnapshot(folder: string, content: SnapshotContent, options: WriteOptions) {
