@@ -322,16 +322,12 @@ export class Reconciler {
 
   /** The same object as in force, where nothing expired since. */
   #snapshotAt(wanted: Snapshot | undefined, at: Date): Snapshot | undefined {
-    const applied = this.#applied;
-    const isSame = wanted === applied?.wanted && (this.#expires === undefined || at < this.#expires);
-    if (isSame) return applied?.snapshot;
-    const snapshot = wanted && snapshotAt(wanted, at);
-    if (snapshot !== wanted)
+    const before = wanted === this.#applied?.wanted ? this.#applied?.snapshot : wanted;
+    const snapshot = before && snapshotAt(before, at);
+    if (snapshot !== before)
       this.#options.log.warn(
         'addresses left groups, since no newer snapshot says that they are still there',
-        {
-          groups: snapshot!.groups.filter((group, index) => group !== wanted!.groups[index]).length,
-        },
+        { groups: snapshot!.groups.filter((group, index) => group !== before!.groups[index]).length },
       );
     return snapshot;
   }

@@ -19,7 +19,7 @@ import {
 
 needPrivileges();
 
-t.setTimeout(600_000);
+t.setTimeout(600_000 * patience);
 
 const COLUMNS_MAX = 100;
 const SECRETS = { file: 'secret-of-a-file-6cf1', env: 'secret-of-an-environment-9b20' } as const;

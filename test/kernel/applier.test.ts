@@ -20,6 +20,33 @@ function open(t: Test): { connection: NetlinkConnection; kernel: NftKernel } {
   return { connection, kernel: new NftKernel(connection) };
 }
 
+const EBUSY = 16;
+
+/** A kernel that refuses the second transaction from `failSecond` on. */
+function openFailing(t: Test): { kernel: NftKernel; failSecond: () => void } {
+  const { kernel } = open(t);
+  const commit = kernel.commit.bind(kernel);
+  let left = Number.POSITIVE_INFINITY;
+  kernel.commit = async (batch) => {
+    if (left-- === 0) throw new NetlinkError('delete chain', EBUSY);
+    await commit(batch);
+  };
+  return {
+    kernel,
+    failSecond: () => {
+      left = 1;
+    },
+  };
+}
+
+/** Every chain has all of its rules, as `nft` lists them. */
+function holdsWhole(t: Test, chains: readonly Chain[]): void {
+  for (const { name, rules } of chains) {
+    const lines = nft('list', 'chain', 'inet', 'sluice', name).split('\n');
+    t.equal(lines.filter((line) => line.startsWith('\t\t')).length, rules.length, name);
+  }
+}
+
 /** What a promise was rejected with. */
 const rejection = (promise: Promise<unknown>): Promise<Error> =>
   promise.then(
@@ -100,21 +127,13 @@ t.test('the applier loads, switches, collects, and takes over what is there', as
 });
 
 t.test('content whose collection was begun comes back whole', async (t) => {
-  const { kernel } = open(t);
-  const EBUSY = 16;
-  const failures: (Error | undefined)[] = [];
-  const commit = kernel.commit.bind(kernel);
-  kernel.commit = async (batch) => {
-    const failure = failures.shift();
-    if (failure !== undefined) throw failure;
-    await commit(batch);
-  };
+  const { kernel, failSecond } = openFailing(t);
   const applier = new Applier(kernel);
   await applier.takeOver();
   const programFor = programs('back');
   await applier.apply(programFor(443, 7));
   await applier.apply(programFor(444, 8));
-  failures.push(undefined, new NetlinkError('delete chain', EBUSY));
+  failSecond();
   t.equal(await applier.collect(), true, 'its chains are still there, without their rules');
   const back = programFor(443, 9);
   await applier.apply(back);
@@ -122,21 +141,11 @@ t.test('content whose collection was begun comes back whole', async (t) => {
   const text = ruleset();
   t.match(text, /proto-dst 443 meta mark set 0x04004001/);
   t.notMatch(text, /proto-dst 444/);
-  for (const { name, rules } of back.chains) {
-    const lines = nft('list', 'chain', 'inet', 'sluice', name).split('\n');
-    t.equal(lines.filter((line) => line.startsWith('\t\t')).length, rules.length, name);
-  }
+  holdsWhole(t, back.chains);
 });
 
 t.test('and so does what comes back in place', async (t) => {
-  const { kernel } = open(t);
-  const failures: (Error | undefined)[] = [];
-  const commit = kernel.commit.bind(kernel);
-  kernel.commit = async (batch) => {
-    const failure = failures.shift();
-    if (failure !== undefined) throw failure;
-    await commit(batch);
-  };
+  const { kernel, failSecond } = openFailing(t);
   const applier = new Applier(kernel);
   await applier.takeOver();
   const compiler = new Compiler('back in place');
@@ -155,15 +164,12 @@ t.test('and so does what comes back in place', async (t) => {
   await inPlace(444, '10.20.0.0/16');
   t.match(ruleset(), /proto-dst 443[\s\S]*proto-dst 444|proto-dst 444[\s\S]*proto-dst 443/);
   await applier.apply(programOf(compile(445, '10.21.0.0/16').compiled, labInterfaces, 8));
-  failures.push(undefined, new NetlinkError('delete chain', 16));
+  failSecond();
   t.equal(await applier.collect(), true, 'chains are still there, without their rules');
   const { chains } = await inPlace(443, '10.21.0.0/16');
   await applier.collect();
   t.notMatch(ruleset(), /proto-dst 444/);
-  for (const { name, rules } of chains) {
-    const lines = nft('list', 'chain', 'inet', 'sluice', name).split('\n');
-    t.equal(lines.filter((line) => line.startsWith('\t\t')).length, rules.length, name);
-  }
+  holdsWhole(t, chains);
 });
 
 t.test('where the kernel refuses a program the old one stays in force', async (t) => {

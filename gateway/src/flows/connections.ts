@@ -191,7 +191,7 @@ export class ConnectionTable {
   }
 
   /** Removes and returns a connection. */
-  take(id: number, original: Tuple): Known | undefined {
+  take(id: number, original: Tuple): Connection | undefined {
     const known = this.get(id, original);
     if (known === undefined) return undefined;
     this.#remove(known.slot);

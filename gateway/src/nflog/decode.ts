@@ -42,14 +42,6 @@ export interface NflogPacket {
   readonly conntrackInfo: number | undefined;
 }
 
-const TCP_SYN = 0x02;
-const TCP_ACK = 0x10;
-
-/** Whether this is the header of a first packet; false for other protocols. */
-export function isBareSyn(tcp: TcpHeader | undefined): boolean {
-  return tcp !== undefined && (tcp.flags & (TCP_SYN | TCP_ACK)) === TCP_SYN;
-}
-
 /** Size of `struct nfgenmsg`, in bytes. */
 const NFGENMSG_BYTES = 4;
 
@@ -89,11 +81,12 @@ function readString(view: DataView, start: number, end: number): string {
 function decodeAttribute(fields: Fields, view: DataView, at: number): void {
   const [start, end] = [attributeStart(at), attributeEnd(view, at)];
   switch (attributeType(view, at)) {
-    case c.NFULA_PACKET_HDR:
-      payloadOf(view, at, 4);
-      fields.protocol = view.getUint16(start);
-      fields.hook = view.getUint8(start + 2);
+    case c.NFULA_PACKET_HDR: {
+      const header = payloadOf(view, at, 4);
+      fields.protocol = view.getUint16(header);
+      fields.hook = view.getUint8(header + 2);
       break;
+    }
     case c.NFULA_SEQ:
       fields.sequence = readU32(view, at);
       break;
