@@ -32,7 +32,7 @@ const policy = inForce(
 class Process {
   readonly #connection = new NetlinkConnection(NETLINK_NETFILTER);
   readonly kernel = new NftKernel(this.#connection);
-  readonly #applier = new Applier(this.kernel, () => true);
+  readonly #applier = new Applier(this.kernel, () => has);
 
   async enforce(): Promise<void> {
     const generation = ((await this.#applier.takeOver()) ?? 0) + 1;
@@ -52,6 +52,15 @@ async function enforces(t: Test, what: string): Promise<void> {
   t.ok(await stand.stops('a', 'internet', to(80)), `${what}: denied`);
 }
 const refuses = (command: string) => spawnSync('nft', [command]).status !== 0;
+
+t.test('the table is owned where the kernel can have it so, and enforces either way', async (t) => {
+  const process = new Process();
+  t.teardown(() => process.end());
+  await process.enforce();
+  t.equal(await process.kernel.tableFlags(), has ? TABLE_OWNER | TABLE_PERSIST : 0);
+  await enforces(t, has ? 'owned' : 'not owned');
+  await process.kernel.commit(new Batch().deleteTable());
+});
 
 t.test('others can not change the table, and it stays when its owner dies', { skip }, async (t) => {
   const first = new Process();
