@@ -16,6 +16,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
+import { clientArguments } from 'sluice-controller-client/command.js';
 import type { Manifest } from 'sluice-gateway/snapshot/format.js';
 import { Namespace } from 'sluice-test/support/namespace.js';
 import { type Bench, type Report, spreadOf } from '../harness.js';
@@ -35,9 +36,6 @@ import {
 
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
 const GATEWAY = fileURLToPath(new URL('../churn/gateway.js', import.meta.url));
-const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
-/** As `sluice run` starts it. */
-const FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
 const EVENTS = 100;
 /** Between two events. */
 const PAUSE_MS = 250;
@@ -214,7 +212,7 @@ async function run(report: Report): Promise<void> {
   const [url] = (await once(endpoint, 'message')) as [string];
   const site = new Site(`${url}/${accountId(0)}/${QUEUE}`);
   const startMs = performance.now();
-  const client = spawn(process.execPath, [...FLAGS, CLIENT, '--config', join(site.folder, 'sluice.yaml')], {
+  const client = spawn(process.execPath, clientArguments(join(site.folder, 'sluice.yaml')), {
     env: { ...site.environment, AWS_ENDPOINT_URL: url },
     stdio: 'ignore',
   });

@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { chownSync, mkdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { runControllerClient } from 'sluice-controller-client/run.js';
+import { clientArguments } from 'sluice-controller-client/command.js';
 import { type Config, readConfig } from 'sluice-gateway/config/config.js';
 import { Gateway } from 'sluice-gateway/gateway.js';
 import { createLog, type Log, type LogFields } from 'sluice-gateway/log.js';
@@ -13,11 +12,6 @@ const RESTART_MS_MIN = 500;
 const RESTART_MS_MAX = 30_000;
 /** A child that takes longer to stop is killed. */
 const STOP_MS_MAX = 5_000;
-
-/** Much is read and printed, and little of it kept: V8 would let the heap grow to three times of that. */
-const CLIENT_FLAGS = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
-
-const CLIENT = fileURLToPath(import.meta.resolve('sluice-controller-client/main.js'));
 
 /** Whether this process may change the network. */
 export function hasNetAdmin(): boolean {
@@ -64,7 +58,7 @@ class ClientProcess {
 
   start(): void {
     const startedMs = performance.now();
-    const child = spawn(process.execPath, [...CLIENT_FLAGS, CLIENT, '--config', this.#config.file], {
+    const child = spawn(process.execPath, clientArguments(this.#config.file), {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       ...this.#user,
     });
@@ -101,15 +95,17 @@ class ClientProcess {
 export const PARTS = ['gateway', 'client'] as const;
 export type Part = (typeof PARTS)[number];
 
-function runClient(configFile: string): Promise<void> {
+/** Does not return: the client takes the place of this process. */
+function becomeClient(configFile: string): void {
+  const { file } = readConfig(configFile);
   if (hasNetAdmin())
     throw new Error('Cannot run controller client: it needs no capabilities, run it as another user');
-  return runControllerClient(configFile);
+  process.execve!(process.execPath, [process.execPath, ...clientArguments(file)]);
 }
 
 /** `sluice run`: gateway and controller client, or one of them, until SIGTERM or SIGINT. */
 export async function run(configFile: string, only?: Part): Promise<void> {
-  if (only === 'client') return runClient(configFile);
+  if (only === 'client') return becomeClient(configFile);
   const config = readConfig(configFile);
   if (!hasNetAdmin()) {
     throw new Error('Cannot run gateway: it needs CAP_NET_ADMIN, run it as root');
