@@ -29,6 +29,8 @@ export class Ender {
   #matcher = Matcher.build({ groups: [], functions: [], excluded: [] });
   /** Asked by the revoker. */
   inForce: InForce | undefined;
+  /** For the revoker a change is under way until this is taken back: it waits. */
+  isHeld = false;
 
   private constructor(stand: Stand) {
     this.#stand = stand;
@@ -52,7 +54,7 @@ export class Ender {
         },
       },
       listing: new ConntrackTable(this.#connections[1]!),
-      inForce: () => this.inForce,
+      inForce: () => (this.isHeld ? undefined : this.inForce),
       rules: this.#history,
       speaker,
       onRefused: (packet) => add(assembler.packet(packet)),

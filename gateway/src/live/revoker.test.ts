@@ -227,9 +227,27 @@ t.test('idle TCP connections that a rule rejects are asked where they stand', as
   await until(() => said.spoken.length === 1);
   t.same(said.spoken, ['probe']);
   t.same(said.deleted, [8]);
+  said.entries = [open];
+  await until(() => said.listings === 4);
+  await delay(20);
+  t.same(said.spoken, Array(3).fill('probe'), 'again, since a probe or its answer may be lost');
+  t.same(said.deleted, [8], 'who does not answer is reset when it sends');
   t.same(
     said.swept.map(([id]) => id),
     [8, 7],
+    'each is told once',
   );
+  await revoker.stop();
+});
+
+t.test('a change ends the waiting for answers', async (t) => {
+  const { said, revoker } = world([connection({ tcpState: ESTABLISHED })], saying('REJECT'));
+  revoker.sweep();
+  await until(() => said.spoken.length === 1);
+  said.inForce = saying('PERMIT', 3);
+  revoker.sweep();
+  await until(() => said.listings === 2);
+  await delay(20);
+  t.same([said.spoken.length, said.deleted], [1, []], 'it is permitted again');
   await revoker.stop();
 });

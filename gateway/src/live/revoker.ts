@@ -25,6 +25,13 @@ const DELETIONS_AT_ONCE = 64;
 /** Probes sent at once, and the pause behind them: as many a second as rejected packets are answered. */
 const PROBES_AT_ONCE = 100;
 const PROBES_MS = 100;
+/**
+ * How often an idle connection is asked where it stands: a probe or its answer may be lost, and an end that has just
+ * answered another says nothing for half a second (`tcp_invalid_ratelimit`).
+ */
+const PROBES_EACH = 3;
+/** How long an answer, and what comes of it, may take. */
+const ANSWER_MS = 2 * RESET_MS;
 
 /** States in which both ends hold the connection open. */
 const TCP_OPEN: ReadonlySet<string | undefined> = new Set([
@@ -81,8 +88,8 @@ export class Revoker {
   #isSweepWanted = false;
   /** The generation under which the last sweep was complete. */
   #swept: number | undefined;
-  /** Connections whose destination was asked where they stand, by a sweep in more than one pass. */
-  #probed: { readonly under: InForce; readonly ids: Set<number> } | undefined;
+  /** How often the destination of a connection was asked where it stands, by id. */
+  #probed: { readonly under: InForce; readonly times: Map<number, number> } | undefined;
   #hasTold = false;
   readonly #stopping = new AbortController();
 
@@ -180,8 +187,8 @@ export class Revoker {
   async #pass(): Promise<boolean> {
     const inForce = this.#options.inForce();
     if (inForce === undefined || inForce.generation === this.#swept) return true;
-    if (this.#probed?.under !== inForce) this.#probed = { under: inForce, ids: new Set() };
-    const probed = this.#probed.ids;
+    if (this.#probed?.under !== inForce) this.#probed = { under: inForce, times: new Map() };
+    const probed = this.#probed.times;
     const { quiet, open, isWhole } = await this.#list(inForce, probed);
     for (let next = 0; next < quiet.length; next += DELETIONS_AT_ONCE) {
       if (this.#options.inForce() !== inForce || this.#isStopping) return true;
@@ -192,16 +199,23 @@ export class Revoker {
     for (const [index, [entry, decision]] of open.entries()) {
       if (index % PROBES_AT_ONCE === PROBES_AT_ONCE - 1) await this.#pause(PROBES_MS);
       if (this.#options.inForce() !== inForce || this.#isStopping) return true;
-      this.#options.onSwept(entry, decision);
-      probed.add(entry.id);
+      const times = probed.get(entry.id) ?? 0;
+      if (times === 0) this.#options.onSwept(entry, decision);
+      probed.set(entry.id, times + 1);
       this.#speak(({ probe }) => probe(entry.original));
+    }
+    if (open.length > 0) {
+      const endMs = performance.now() + ANSWER_MS;
+      while (performance.now() < endMs && this.#options.inForce() === inForce && !this.#isStopping)
+        await this.#pause(CHANGE_MS);
+      return false;
     }
     if (isWhole) this.#swept = inForce.generation;
     return isWhole;
   }
 
   /** Connections of other generations that policy refuses: to be ended at once, and to be reset first. */
-  async #list({ generation, judge }: InForce, probed: ReadonlySet<number>) {
+  async #list({ generation, judge }: InForce, probed: ReadonlyMap<number, number>) {
     const quiet: [Connection, decision: number][] = [];
     const open: [Connection, decision: number][] = [];
     let isWhole = true;
@@ -210,7 +224,7 @@ export class Revoker {
       // Without one it never went through our chains: the gateway's own, or one that nothing has decided of.
       if (judged === 0 || judged === generation) return;
       const state = stateOf(entry);
-      if (TCP_ENDED.has(state) || probed.has(entry.id)) return;
+      if (TCP_ENDED.has(state) || (probed.get(entry.id) ?? 0) >= PROBES_EACH) return;
       const { action, number } = judge.decide(entry.original);
       if (action === 'PERMIT') return;
       const list = action === 'REJECT' && TCP_OPEN.has(state) ? open : quiet;
