@@ -2,6 +2,7 @@ import '../support/own-namespace.js';
 import { sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import type { KeySet, MapEdit } from 'sluice-gateway/nft/program.js';
 import { Compiler, judged, programOf } from 'sluice-gateway/policy/compile.js';
+import { preflight } from 'sluice-gateway/preflight/preflight.js';
 import t from 'tap';
 import { inForce, labInterfaces, prefixes, rule } from '../support/load.js';
 import { Meter } from '../support/meter.js';
@@ -94,6 +95,16 @@ const sameStarts = (edits: readonly MapEdit[]) =>
     add.filter(({ first, last }) => remove.some((old) => old.first === first && old.last !== last)),
   ).length;
 
+/** Old kernels may miss in a set while they commit another to it; the packet is dropped, and counted. */
+const canMiss = (await preflight({ interfaces: labInterfaces })).some(
+  ({ name, value }) => name === 'problem.lookup_miss' && value === 'yes',
+);
+
+function checkMisses(test: Pick<typeof t, 'ok'>, missed: number): number {
+  test.ok(missed === 0 || canMiss, `${missed} lookups missed`);
+  return missed;
+}
+
 for (const side of ['dst', 'src'] as const) {
   t.test(`a storm of edits in place on the side ${side}`, async (t) => {
     const { applier } = stand.loader;
@@ -148,14 +159,15 @@ for (const side of ['dst', 'src'] as const) {
     t.comment(JSON.stringify({ steady, banned, changing, deny: dropped('deny') }));
     t.ok(keys > EDITS / 4 && starts > EDITS / 4, 'elements went and came under the same keys and starts');
     t.ok(steady.in > 1_000, `${steady.in} packets whose class stays permitted`);
-    t.equal(steady.out, steady.in, 'all passed');
+    const missed = checkMisses(t, dropped('unclassified'));
+    t.ok(steady.in - steady.out <= missed, 'all passed, but for those');
     t.equal(banned.out, 0, `of ${banned.in} packets whose class stays denied none passed`);
-    t.equal(dropped('unclassified'), 0, 'no lookup missed');
     t.ok(
       changing.out > 0 && changing.out < changing.in,
       `${changing.out} of ${changing.in} that change passed`,
     );
-    t.equal(dropped('deny'), banned.in + changing.in - changing.out, 'and the rest was denied by the rule');
+    const stopped = steady.in + banned.in + changing.in - steady.out - changing.out;
+    t.equal(dropped('deny') + missed, stopped, 'and the rest was denied by the rule');
     const settled = compile(false, false);
     if (settled.edits!.length > 0) await applier.edit(settled.edits!, undefined);
     await applier.apply(programOf(settled.compiled, labInterfaces, 2));
@@ -228,9 +240,9 @@ t.test('a storm of rules that change in place, and of classes that come', async 
   const after = await stand.dropped();
   t.ok(columns > 0, `${columns} rows were prepared for classes that came`);
   t.ok(steady.in > 1_000, `${steady.in} packets that stay permitted`);
-  t.equal(steady.out, steady.in, 'all passed');
+  const missed = checkMisses(t, after.unclassified - before.unclassified);
+  t.ok(steady.in - steady.out <= missed, 'all passed, but for those');
   t.equal(banned.out, 0, `of ${banned.in} packets that stay denied none passed`);
-  t.equal(after.unclassified - before.unclassified, 0, 'no lookup missed');
   t.ok(
     changing.out > 0 && changing.out < changing.in,
     `${changing.out} of ${changing.in} that change passed`,

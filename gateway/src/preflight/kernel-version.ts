@@ -54,7 +54,7 @@ export const PROBLEMS: readonly Problem[] = [
     commit: 'b2f742c846ca',
     fixedIn: ['6.12.48', '6.17'],
     consequence: 'a lookup may miss a key that is there while a transaction is committed',
-    guard: 'a miss drops the packet and never permits it; content is switched by rules, not by elements',
+    guard: 'a miss drops a packet, of a new connection or one that is judged again, and permits none',
     level: 'info',
   },
   {
@@ -62,7 +62,7 @@ export const PROBLEMS: readonly Problem[] = [
     commit: '7e43e0a1141d',
     fixedIn: ['7.0'],
     consequence: 'a lookup in an interval set may miss while elements of the same set are committed',
-    guard: 'a miss drops the packet and never permits it; a set in use gets no new elements',
+    guard: 'a miss drops a packet, of a new connection or one that is judged again, and permits none',
     level: 'info',
   },
   {
@@ -76,7 +76,7 @@ export const PROBLEMS: readonly Problem[] = [
     name: 'timeout_not_extended',
     fixedIn: ['6.12'],
     consequence: 'an element with a time-out that is added again keeps its old expiry',
-    guard: 'no element has a time-out',
+    guard: 'only limits of rates have one: one that is lost means a fresh allowance',
     level: 'info',
   },
   {
