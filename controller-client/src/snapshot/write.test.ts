@@ -283,9 +283,13 @@ function mortal(store: SnapshotStore, changesMax: number): SnapshotStore {
       step();
       await store.putBody(digest, body);
     },
-    putManifest: async (manifest) => {
+    prepareManifest: async (manifest) => {
       step();
-      await store.putManifest(manifest);
+      const place = await store.prepareManifest(manifest);
+      return async () => {
+        step();
+        await place();
+      };
     },
     keepBodies: async (digests) => {
       step();

@@ -9,9 +9,10 @@ export interface SnapshotStore {
   readManifest(): Promise<Manifest | 'unknown' | undefined>;
   /** Whether a body of this digest and size is there. */
   hasBody(digest: string, bytes: number): Promise<boolean>;
+  /** Resolves when the body is safe on disk. */
   putBody(digest: string, body: string | Uint8Array): Promise<void>;
-  /** Makes the manifest the one in force; the bodies it names are safe on disk before. */
-  putManifest(manifest: string | Uint8Array): Promise<void>;
+  /** Has a manifest safe on disk, and gives what makes it the one in force. */
+  prepareManifest(manifest: string | Uint8Array): Promise<() => Promise<void>>;
   /** Removes every body but these, and what an interrupted writer left. */
   keepBodies(digests: ReadonlySet<string>): Promise<void>;
 }
@@ -29,16 +30,26 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** Writes a file beside its place and has it on disk. Gives what moves it there. */
-async function writeBeside(path: string, content: string | Uint8Array): Promise<() => Promise<void>> {
-  const temporary = `${path}${TEMPORARY}`;
-  const handle = await open(temporary, 'w', 0o644);
+/** Writes a file, and has it on disk when `place` has been called. */
+async function writeSynced(
+  path: string,
+  content: string | Uint8Array,
+  place: () => Promise<void> = async () => {},
+): Promise<void> {
+  const handle = await open(path, 'w', 0o644);
   try {
     await handle.writeFile(content);
+    await place();
     await handle.sync();
   } finally {
     await handle.close();
   }
+}
+
+/** Writes a file beside its place and has it on disk. Gives what moves it there. */
+async function writeBeside(path: string, content: string | Uint8Array): Promise<() => Promise<void>> {
+  const temporary = `${path}${TEMPORARY}`;
+  await writeSynced(temporary, content);
   return () => rename(temporary, path);
 }
 
@@ -96,11 +107,18 @@ export async function openSnapshotFolder(folder: string): Promise<SnapshotStore>
         throw error;
       }
     },
-    putBody: (digest, body) => writeWhole(join(bodies, digest), body),
-    async putManifest(manifest) {
-      const [move] = await all([writeBeside(manifestFile, manifest), syncFolder(bodies)]);
-      await move();
-      await syncFolder(folder);
+    async putBody(digest, body) {
+      const path = join(bodies, digest);
+      const temporary = `${path}${TEMPORARY}`;
+      // Nobody asks for it before a manifest names it. Its name, given before, is on disk with what it holds.
+      await writeSynced(temporary, body, () => rename(temporary, path));
+    },
+    async prepareManifest(manifest) {
+      const move = await writeBeside(manifestFile, manifest);
+      return async () => {
+        await move();
+        await all([syncFolder(bodies), syncFolder(folder)]);
+      };
     },
     async keepBodies(digests) {
       for (const name of await readdir(bodies)) {
@@ -124,8 +142,8 @@ export async function storeBodies(
 }
 
 /**
- * Puts a snapshot into a store: bodies that are not there yet, then the manifest, then the bodies go that neither it
- * nor `keep` names. Killed at any point, it leaves a whole snapshot.
+ * Puts a snapshot into a store: bodies that are not there yet, then the manifest, which the disk takes with them, then
+ * the bodies go that neither it nor `keep` names. Killed at any point, it leaves a whole snapshot.
  */
 export async function storeSnapshot(
   store: SnapshotStore,
@@ -133,7 +151,7 @@ export async function storeSnapshot(
   manifest: string | Uint8Array,
   keep: Iterable<string> = [],
 ): Promise<void> {
-  await storeBodies(store, bodies);
-  await store.putManifest(manifest);
+  const [place] = await all([store.prepareManifest(manifest), storeBodies(store, bodies)]);
+  await place();
   await store.keepBodies(new Set([...bodies.keys(), ...keep]));
 }
