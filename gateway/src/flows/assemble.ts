@@ -127,9 +127,9 @@ export class FlowAssembler {
     return this.#record('loss', this.#now(), { loss });
   }
 
-  /** A listing of all entries begins: each is to be given to `listed`. */
-  beginListing(): void {
-    this.#listing++;
+  /** A listing of all entries begins: each is to be given to `listed`. Gives its number. */
+  beginListing(): number {
+    return ++this.#listing;
   }
 
   /**
@@ -153,12 +153,12 @@ export class FlowAssembler {
 
   /**
    * Ends of connections that the listing did not show and whose end was never read, with all that is known of them. To
-   * be called when what was on its way while it was made has been read.
+   * be called when what was on its way while it was made has been read; another may have begun by then.
    */
-  endListing(): readonly FlowRecord[] {
+  endListing(number: number): readonly FlowRecord[] {
     const end = this.#now();
     return this.#connections
-      .takeUnlisted(this.#listing)
+      .takeUnlisted(number)
       .filter(({ told }) => told)
       .map((connection) => this.#permitted('close', end, connection, undefined, { end }));
   }

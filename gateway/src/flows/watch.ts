@@ -1,9 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection, ConntrackEvent } from '../conntrack/decode.js';
 import { type Listener, listenConntrack } from '../conntrack/listen.js';
 import type { ConntrackTable } from '../conntrack/table.js';
 import type { Log } from '../log.js';
 import { NETLINK_NETFILTER } from '../netlink/connection.js';
-import { socketDrops } from '../netlink/drops.js';
+import { type SocketState, socketState } from '../netlink/socket-state.js';
 import type { NflogPacket } from '../nflog/decode.js';
 import { listenNflog } from '../nflog/listen.js';
 import type { FlowAssembler } from './assemble.js';
@@ -14,8 +15,11 @@ export const UPDATE_RECORDS_MAX = 10_000;
 /** How often it is looked how much was lost, while something is. */
 const LOSS_MS = 1_000;
 const NEVER = Number.POSITIVE_INFINITY;
-/** Events that were on their way while a listing was made have been read by then. */
+/** Events that were on their way while a listing was made have been read so long after no more than this waits for it. */
 const LISTED_MS = 1_000;
+const QUEUED_BYTES_SMALL = 1 << 20;
+/** Between looks at what waits. */
+const QUEUE_MS = 100;
 
 /** Keeps count of connections beside the records. */
 export interface ConnectionObserver {
@@ -154,11 +158,14 @@ export class FlowWatch {
     if (needsListing && !losses.conntrack.isNoted && !this.#isClosed) await this.#heal();
   }
 
-  async #countConntrack(): Promise<void> {
+  /** Of the socket that hears of connections; undefined once it is closed. */
+  async #conntrackState(): Promise<SocketState | undefined> {
     const [listener] = this.#listeners;
-    if (listener === undefined) return;
-    const { portId } = listener;
-    const drops = (await socketDrops(NETLINK_NETFILTER, portId)) ?? this.#drops;
+    return listener && socketState(NETLINK_NETFILTER, listener.portId);
+  }
+
+  async #countConntrack(): Promise<void> {
+    const { drops = this.#drops } = (await this.#conntrackState()) ?? {};
     const events = (drops - this.#drops) >>> 0;
     this.#drops = drops;
     if (events > 0) this.#note('conntrack', events);
@@ -166,10 +173,11 @@ export class FlowWatch {
 
   async #heal(): Promise<void> {
     const { assembler, log } = this.#options;
-    await this.#list({ tellsMissed: true, updateMs: NEVER });
-    await new Promise((resolve) => setTimeout(resolve, LISTED_MS));
+    const { number } = await this.#list({ tellsMissed: true, updateMs: NEVER });
+    while (((await this.#conntrackState())?.queuedBytes ?? 0) > QUEUED_BYTES_SMALL) await delay(QUEUE_MS);
+    await delay(LISTED_MS);
     if (this.#isClosed) return;
-    const ended = assembler.endListing();
+    const ended = assembler.endListing(number);
     for (const record of ended) this.#tell(record);
     log.info('connections were listed after a loss of events', { ended: ended.length });
   }
@@ -177,15 +185,15 @@ export class FlowWatch {
   async #tellUpdates(): Promise<void> {
     const { updateSeconds, updateRecordsMax, log } = this.#options;
     // Whatever is older than half the time: the next turn of what was told in this one comes in the next.
-    const told = await this.#list({ tellsMissed: false, updateMs: updateSeconds * 500 });
+    const { told } = await this.#list({ tellsMissed: false, updateMs: updateSeconds * 500 });
     if (told >= updateRecordsMax)
       log.warn('some long connections are told of later: there are more than the limit', {
         updateRecordsMax,
       });
   }
 
-  /** Listings are made one after another. Resolves to how many records this one made. */
-  #list(options: Parameters<FlowAssembler['listed']>[1]): Promise<number> {
+  /** Listings are made one after another. Resolves to the number of this one, and how many records it made. */
+  #list(options: Parameters<FlowAssembler['listed']>[1]): Promise<{ number: number; told: number }> {
     const { assembler, observers, table, updateRecordsMax } = this.#options;
     let told = 0;
     let lists: ReturnType<NonNullable<ConnectionObserver['list']>>[] = [];
@@ -198,12 +206,12 @@ export class FlowWatch {
       this.#tell(record);
     };
     const listed = this.#listing.then(async () => {
-      assembler.beginListing();
+      const number = assembler.beginListing();
       lists = observers.flatMap((observer) => observer.list?.(!this.#hasListed) ?? []);
       await table.forEach(visit);
       this.#hasListed = true;
       for (const { end } of lists) end();
-      return told;
+      return { number, told };
     });
     this.#listing = listed.catch(() => undefined);
     return listed;
