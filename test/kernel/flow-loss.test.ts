@@ -11,6 +11,7 @@ import { FlowWatch } from 'sluice-gateway/flows/watch.js';
 import { createLog } from 'sluice-gateway/log.js';
 import { Matcher } from 'sluice-gateway/matcher/matcher.js';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
+import { UnknownOutcomeError } from 'sluice-gateway/netlink/error.js';
 import t, { type Test } from 'tap';
 import { here } from '../support/namespace.js';
 import { until } from '../support/wait.js';
@@ -24,7 +25,18 @@ const PACKETS = 500_000;
 /** In a process of its own, while this one does nothing else. */
 const blocked = (...args: string[]) => execFileSync(process.execPath, [LOAD, ...args], { stdio: 'inherit' });
 
-async function watching(t: Test) {
+/** Loses the first answer on its way. */
+class LosingConnection extends NetlinkConnection {
+  losses = 0;
+
+  override async request(request: Parameters<NetlinkConnection['request']>[0]) {
+    const answer = await super.request(request);
+    if (this.losses++ === 0) throw new UnknownOutcomeError('Cannot tell outcome of a test: it was lost');
+    return answer;
+  }
+}
+
+async function watching(t: Test, connection = new NetlinkConnection(NETLINK_NETFILTER)) {
   const records: FlowRecord[] = [];
   const lost = { conntrack: 0, nflog: 0 };
   let packets = 0;
@@ -37,7 +49,6 @@ async function watching(t: Test) {
     now: () => new Date(),
     connectionsMax: 2 * CONNECTIONS,
   });
-  const connection = new NetlinkConnection(NETLINK_NETFILTER);
   const watch = await FlowWatch.start({
     observers: [],
     logGroup: LOG_GROUP,
@@ -60,7 +71,7 @@ async function watching(t: Test) {
     records.reduce((sum, one) => sum + (one.event === event ? 1 : 0), 0);
   const told = (source: string) =>
     records.reduce((sum, { loss }) => sum + (loss?.source === source ? (loss.events ?? 0) : 0), 0);
-  return { records, lost, count, told, packets: () => packets };
+  return { watch, assembler, records, lost, count, told, packets: () => packets };
 }
 
 const sourceKeys = (records: readonly FlowRecord[], event: FlowRecord['event']) =>
@@ -83,6 +94,17 @@ t.test('connections that begin and end while nobody reads', async (t) => {
   t.equal(sourceKeys(records, 'close').size, CONNECTIONS, 'each once');
   const unread = records.filter(({ event, endReason }) => event === 'close' && endReason === undefined);
   t.equal(unread.length, lost.conntrack - before, 'exactly those whose end was lost lack its reason');
+});
+
+t.test('a listing whose answer was lost is made again', async (t) => {
+  blocked('new', '0', '10');
+  const losing = new LosingConnection(NETLINK_NETFILTER);
+  const { watch, assembler, records } = await watching(t, losing);
+  await watch.takeOver();
+  t.same([losing.losses, assembler.connections.known, records.length], [2, 10, 0]);
+  losing.losses = 0;
+  t.same([...(await new ConntrackTable(losing).generationsInUse())], [1]);
+  blocked('delete', '0', '10');
 });
 
 t.test('packets logged while nobody reads', async (t) => {

@@ -1,3 +1,4 @@
+import { again } from '../netlink/again.js';
 import type { NetlinkConnection } from '../netlink/connection.js';
 import { isNotFound } from '../netlink/error.js';
 import { MessageWriter } from '../netlink/writer.js';
@@ -18,7 +19,7 @@ export class ConntrackTable {
     this.#connection = connection;
   }
 
-  /** Calls back for every entry. Cost: linear in the table, about 2 s for a million. */
+  /** Calls back for every entry; rejects as `NetlinkConnection.request` does, having called for some. Cost: linear in the table, about 2 s for a million. */
   async forEach(visit: (entry: Connection) => void): Promise<void> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter();
@@ -37,9 +38,11 @@ export class ConntrackTable {
   /** The generations that connections carry. */
   async generationsInUse(): Promise<ReadonlySet<number>> {
     const generations = new Set<number>();
-    await this.forEach(({ mark }) => {
-      generations.add(decodeMark(mark).generation);
-    });
+    await again(() =>
+      this.forEach(({ mark }) => {
+        generations.add(decodeMark(mark).generation);
+      }),
+    );
     return generations;
   }
 

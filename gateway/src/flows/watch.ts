@@ -3,6 +3,7 @@ import type { Connection, ConntrackEvent } from '../conntrack/decode.js';
 import { type Listener, listenConntrack } from '../conntrack/listen.js';
 import type { ConntrackTable } from '../conntrack/table.js';
 import type { Log } from '../log.js';
+import { again } from '../netlink/again.js';
 import { NETLINK_NETFILTER } from '../netlink/connection.js';
 import { type SocketState, socketState } from '../netlink/socket-state.js';
 import type { NflogPacket } from '../nflog/decode.js';
@@ -196,23 +197,25 @@ export class FlowWatch {
   #list(options: Parameters<FlowAssembler['listed']>[1]): Promise<{ number: number; told: number }> {
     const { assembler, observers, table, updateRecordsMax } = this.#options;
     let told = 0;
-    let lists: ReturnType<NonNullable<ConnectionObserver['list']>>[] = [];
     const visit = (entry: Connection) => {
-      for (const { listed } of lists) listed(entry);
       const isFull = told >= updateRecordsMax && !options.tellsMissed;
       const record = assembler.listed(entry, isFull ? { ...options, updateMs: NEVER } : options);
       if (record === undefined) return;
       told++;
       this.#tell(record);
     };
-    const listed = this.#listing.then(async () => {
+    const listOnce = async () => {
       const number = assembler.beginListing();
-      lists = observers.flatMap((observer) => observer.list?.(!this.#hasListed) ?? []);
-      await table.forEach(visit);
+      const lists = observers.flatMap((observer) => observer.list?.(!this.#hasListed) ?? []);
+      await table.forEach((entry) => {
+        for (const { listed } of lists) listed(entry);
+        visit(entry);
+      });
       this.#hasListed = true;
       for (const { end } of lists) end();
       return { number, told };
-    });
+    };
+    const listed = this.#listing.then(() => again(listOnce));
     this.#listing = listed.catch(() => undefined);
     return listed;
   }
