@@ -261,8 +261,12 @@ export async function publish(
     keepOnly(seen, bodies.keys());
     return { revision: previous.revision, changed: false };
   }
-  // Milliseconds since 1970 are above what was counted one by one, floods included, where that is not known any more.
-  const last = found === 'unknown' ? now.getTime() : (previous?.revision ?? 0);
+  const last = Math.max(
+    // Milliseconds since 1970 are above all that was counted one by one.
+    found === 'unknown' ? now.getTime() : (previous?.revision ?? 0),
+    // What another process left may be spoiled without a sign of it.
+    found === 'unknown' || seen.size === 0 ? ((await store.revisionBefore()) ?? -1) + 1 : 0,
+  );
   const next = { ...manifest, revision: last + 1, createdAt: now.toISOString() };
   const text = canonicalJson(checked('the manifest', manifestSchema, next));
   refuse('bytes in its manifest', Buffer.byteLength(text), SNAPSHOT_LIMITS.manifestBytesMax);
@@ -283,7 +287,7 @@ function keepOnly(seen: Set<string>, digests: Iterable<string>): void {
  * Writes a snapshot into a folder: first the bodies that are not there yet, then the manifest by atomic
  * rename, then the bodies go that neither it nor the manifest before it names. Killed at any point, it leaves
  * a whole snapshot. Unchanged content writes no manifest. The revision is one more than that of the manifest in
- * the folder; of one that a disk spoiled, more than milliseconds since 1970. Throws RangeError when a limit is passed.
+ * the folder, or two more than that of the one before it; where the disk spoiled it, at least milliseconds since 1970. Throws RangeError when a limit is passed.
  * One writer a folder.
  */
 export async function writeSnapshot(folder: string, content: SnapshotContent, options: WriteOptions) {

@@ -1,12 +1,13 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { BODIES_FOLDER, bodyDigest, MANIFEST_FILE, type Manifest, manifestSchema } from './format.js';
 
 /** Where a snapshot is kept: bodies by digest, and one manifest that is replaced as a whole. */
 export interface SnapshotStore {
   /** The manifest in force, if there is one; `unknown` where there is one that can't be understood. */
   readManifest(): Promise<Manifest | 'unknown' | undefined>;
+  /** The revision of the manifest before that, where it is known. */
+  revisionBefore(): Promise<number | undefined>;
   /** Whether a body of this digest and size is there. */
   hasBody(digest: string, bytes: number): Promise<boolean>;
   /** Resolves when the body is safe on disk. */
@@ -18,6 +19,7 @@ export interface SnapshotStore {
 }
 
 const TEMPORARY = '.new';
+const MANIFEST_BEFORE_FILE = 'manifest-before.json';
 /** Bodies that are put at once. */
 const PUT_BODIES_MAX = 16;
 
@@ -71,8 +73,18 @@ async function all<Results extends readonly unknown[]>(
   return Promise.all(running) as Promise<Results>;
 }
 
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+function unlessMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}
+
+async function readManifest(path: string): Promise<Manifest | 'unknown' | undefined> {
+  const text = await readFile(path, 'utf8').catch(unlessMissing);
+  if (text === undefined) return undefined;
+  try {
+    return manifestSchema.parse(JSON.parse(text));
+  } catch {
+    return 'unknown';
+  }
 }
 
 /** Removes bodies that are not what their names say: one is known by its name and size, and a spoiled one would stay. */
@@ -88,24 +100,16 @@ export async function scrubBodies(folder: string): Promise<void> {
 export async function openSnapshotFolder(folder: string): Promise<SnapshotStore> {
   const bodies = join(folder, BODIES_FOLDER);
   const manifestFile = join(folder, MANIFEST_FILE);
+  const fileBefore = join(folder, MANIFEST_BEFORE_FILE);
   await mkdir(bodies, { recursive: true });
   return {
-    async readManifest() {
-      try {
-        return manifestSchema.parse(JSON.parse(await readFile(manifestFile, 'utf8')));
-      } catch (error) {
-        if (isMissing(error)) return undefined;
-        if (error instanceof SyntaxError || error instanceof z.ZodError) return 'unknown';
-        throw error;
-      }
+    readManifest: () => readManifest(manifestFile),
+    async revisionBefore() {
+      const before = await readManifest(fileBefore);
+      return before === 'unknown' ? undefined : before?.revision;
     },
     async hasBody(digest, bytes) {
-      try {
-        return (await stat(join(bodies, digest))).size === bytes;
-      } catch (error) {
-        if (isMissing(error)) return false;
-        throw error;
-      }
+      return (await stat(join(bodies, digest)).catch(unlessMissing))?.size === bytes;
     },
     async putBody(digest, body) {
       const path = join(bodies, digest);
@@ -116,6 +120,9 @@ export async function openSnapshotFolder(folder: string): Promise<SnapshotStore>
     async prepareManifest(manifest) {
       const move = await writeBeside(manifestFile, manifest);
       return async () => {
+        await rm(fileBefore, { force: true });
+        // Not where there is none, and not of another's file or where there are no links: then the clock has to do.
+        await link(manifestFile, fileBefore).catch(() => undefined);
         await move();
         await all([syncFolder(bodies), syncFolder(folder)]);
       };
