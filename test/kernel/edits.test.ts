@@ -95,13 +95,15 @@ const sameStarts = (edits: readonly MapEdit[]) =>
     add.filter(({ first, last }) => remove.some((old) => old.first === first && old.last !== last)),
   ).length;
 
-/** Old kernels may miss in a set while they commit another to it; the packet is dropped, and counted. */
+/** Kernels before 7.0 may miss in a set of intervals while they commit others to it; the packet is dropped, and counted. */
 const canMiss = (await preflight({ interfaces: labInterfaces })).some(
-  ({ name, value }) => name === 'problem.lookup_miss' && value === 'yes',
+  ({ name, value }) => name.startsWith('problem.lookup_miss') && value === 'yes',
 );
+/** Seen: none beside a fast processor, 13 beside an emulated one. */
+const MISSES_MAX = EDITS / 20;
 
 function checkMisses(test: Pick<typeof t, 'ok'>, missed: number): number {
-  test.ok(missed === 0 || canMiss, `${missed} lookups missed`);
+  test.ok(missed <= (canMiss ? MISSES_MAX : 0), `${missed} lookups missed`);
   return missed;
 }
 
