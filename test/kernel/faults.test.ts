@@ -261,7 +261,7 @@ t.test('a name that is really taken: EEXIST', async (t) => {
   here.run('nft', [`add set inet sluice judged_${next} { type ipv4_addr; }`]);
   gateway.reconciler.want(snapshotOf('right', 'rules'));
   await gateway.settled();
-  t.match(gateway.failed, [/^load: .*EEXIST/]);
+  t.match(gateway.failed, [/^switch: .*EEXIST/]);
   t.equal(await sideInForce(), 'right');
   t.same(await gateway.leftovers(), [], 'what was in the way is gone too');
 });

@@ -74,9 +74,18 @@ interface Withered {
   readonly elements: Map<bigint, { readonly element: MapElement<ElementData>; readonly sinceMs: number }>;
 }
 
-/** Rewrites the fixed chains in one transaction: every packet meets the old rules or the new, whole. */
+const isKeySet = (map: NftMap): map is KeySet => map.data === 'none';
+
+/**
+ * Rewrites the fixed chains in one transaction: every packet meets the old rules or the new, whole. The set of judged
+ * marks comes with them: whoever misses its key while the kernel commits is judged, as by the rules before.
+ */
 function switchBatch(program: Program, present: TableContent): Batch {
   const batch = new Batch();
+  for (const set of program.maps.filter(isKeySet)) {
+    // It may be there and lack its key, which an edit took out.
+    batch.addMap(set).addElements(set, 0);
+  }
   for (const chain of program.fixed) batch.addChain(chain);
   for (const { name } of program.fixed) batch.flushChain(name);
   for (const chain of program.fixed) batch.addRules(chain);
@@ -172,13 +181,14 @@ export class Applier {
     const chains = program.chains.filter(
       ({ name }) => !this.#present.chains.has(name) || this.#emptied.has(name),
     );
-    // A set that is there may lack its key: whoever loaded it was killed, or an edit took the key out.
-    const maps = program.maps.filter((map) => !this.#present.maps.has(map.name) || map.data === 'none');
-    let batch = new Batch().addTable(this.#tableFlags);
+    const maps = program.maps.filter((map) => !this.#present.maps.has(map.name) && !isKeySet(map));
+    let batch = new Batch();
+    if (this.#present.chains.size === 0) batch.addTable(this.#tableFlags);
     const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
     for (const name of program.counters) if (!this.#present.counters.has(name)) batch.addCounter(name);
     for (const limit of program.limits) if (!this.#present.limits.has(limit.name)) batch.addLimit(limit);
-    for (const chain of program.fixed) if (chain.base === undefined) batch.addChain(chain);
+    for (const chain of program.fixed)
+      if (chain.base === undefined && !this.#present.chains.has(chain.name)) batch.addChain(chain);
     for (const chain of chains) batch.addChain(chain);
     for (const map of maps) batch.addMap(map);
     for (const set of program.liveSets) if (!this.#present.maps.has(set.name)) batch.addLiveSet(set);
