@@ -6,9 +6,9 @@
  * FILE, numbers being 32 bits in the machine's byte order:
  *
  *     maps, then for each of them
- *       name (64 bytes, padded with 0), key type as nft numbers it, key bytes, key byte order, 1 if keys are intervals,
- *       elements, then for each of them
- *         first key, last key (as the kernel compares them), mark
+ *       name (64 bytes, padded with 0), key type as nft numbers it, key bytes, key byte order, data type, 1 if keys are
+ *       intervals, elements, then for each of them
+ *         first key, last key (as the kernel compares them), number
  *
  * Makes the table inet "sluice" with these maps and nothing else in it.
  */
@@ -33,15 +33,14 @@
 /* Of a nested attribute, with room for one interval. */
 #define ELEMENTS_BYTES_MAX (UINT16_MAX - 256)
 #define MESSAGE_BYTES_MAX (UINT16_MAX + 1024)
-#define MARK_TYPE 19
 #define HOST_ORDER 1
 
 struct map {
 	char name[NAME_BYTES];
-	uint32_t key_type, key_bytes, key_order, interval, elements;
+	uint32_t key_type, key_bytes, key_order, data_type, interval, elements;
 	const uint8_t *data;
 };
-#define MAP_HEAD_BYTES (NAME_BYTES + 5 * sizeof(uint32_t))
+#define MAP_HEAD_BYTES (NAME_BYTES + 6 * sizeof(uint32_t))
 
 /* One transaction, whole. */
 struct batch {
@@ -124,7 +123,7 @@ static void add_map(struct batch *batch, const struct map *map, uint32_t id)
 	mnl_attr_put_u32(message, NFTA_SET_FLAGS, htonl(NFT_SET_MAP | (map->interval ? NFT_SET_INTERVAL : 0)));
 	mnl_attr_put_u32(message, NFTA_SET_KEY_TYPE, htonl(map->key_type));
 	mnl_attr_put_u32(message, NFTA_SET_KEY_LEN, htonl(map->key_bytes));
-	mnl_attr_put_u32(message, NFTA_SET_DATA_TYPE, htonl(MARK_TYPE));
+	mnl_attr_put_u32(message, NFTA_SET_DATA_TYPE, htonl(map->data_type));
 	mnl_attr_put_u32(message, NFTA_SET_DATA_LEN, htonl(4));
 	mnl_attr_put_u32(message, NFTA_SET_ID, htonl(id));
 	/* libnftnl's udata.h: NFTNL_UDATA_SET_KEYBYTEORDER 0, DATABYTEORDER 1, DATA_INTERVAL 6. */

@@ -8,6 +8,7 @@ export const FLOOR: CProgram = { name: 'apply/floor', library: 'libmnl', debianP
 /** Of one transaction. */
 const TRANSACTION_BYTES = 8 << 20;
 const NAME_BYTES = 64;
+const HEAD_BYTES = NAME_BYTES + 24;
 const NETWORK_ORDER = 2;
 const HOST_ORDER = 1;
 
@@ -19,21 +20,26 @@ const KEY_TYPES: Readonly<
   ipv6_addr: { id: 8, words: 4, order: NETWORK_ORDER },
   mark: { id: 19, words: 1, order: HOST_ORDER },
 };
+const DATA_TYPES = { mark: 19, classid: 23 } as const;
 
-function mapBytes({ name, key, interval, elements }: ElementMap): Uint8Array {
+function mapBytes({ name, key, data, interval, elements }: ElementMap): Uint8Array {
   const type = KEY_TYPES[key];
   if (type === undefined || name.length >= NAME_BYTES)
     throw new Error(`Cannot write map "${name}" for the floor: its key is of type ${key}`);
   const { id, words, order } = type;
-  const bytes = new Uint8Array(NAME_BYTES + 20 + elements.length * (8 * words + 4));
+  const bytes = new Uint8Array(HEAD_BYTES + elements.length * (8 * words + 4));
   const view = new DataView(bytes.buffer);
   new TextEncoder().encodeInto(name, bytes);
-  const head = [id, 4 * words, order, Number(interval), elements.length];
+  const head = [id, 4 * words, order, DATA_TYPES[data], Number(interval), elements.length];
   for (const [index, number] of head.entries()) view.setUint32(NAME_BYTES + 4 * index, number, true);
-  let at = NAME_BYTES + 20;
+  let at = HEAD_BYTES;
   const put = (value: bigint) => {
     for (let word = words - 1; word >= 0; word--, at += 4)
-      view.setUint32(at, Number((value >> BigInt(32 * word)) & 0xffffffffn), order === HOST_ORDER);
+      view.setUint32(
+        at,
+        Number((value >> BigInt(32 * word)) & 0xffffffffn),
+        order === HOST_ORDER && !interval,
+      );
   };
   for (const { first, last, data } of elements) {
     put(first);
