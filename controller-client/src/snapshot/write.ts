@@ -287,8 +287,8 @@ function keepOnly(seen: Set<string>, digests: Iterable<string>): void {
  * Writes a snapshot into a folder: first the bodies that are not there yet, then the manifest by atomic
  * rename, then the bodies go that neither it nor the manifest before it names. Killed at any point, it leaves
  * a whole snapshot. Unchanged content writes no manifest. The revision is one more than that of the manifest in
- * the folder, or two more than that of the one before it; where the disk spoiled it, at least milliseconds since 1970. Throws RangeError when a limit is passed.
- * One writer a folder.
+ * the folder, or two more than that of the one before it; where the disk spoiled it, above milliseconds since 1970.
+ * Throws RangeError when a limit is passed. One writer a folder.
  */
 export async function writeSnapshot(folder: string, content: SnapshotContent, options: WriteOptions) {
   return publish(await openSnapshotFolder(folder), content, options);
