@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { KEY_TYPES, keyBytes, NUMBER_BYTES } from 'sluice-gateway/nft/set.js';
 import type { CProgram } from '../program.js';
 import type { ElementMap } from './ours.js';
 
@@ -9,43 +10,22 @@ export const FLOOR: CProgram = { name: 'apply/floor', library: 'libmnl', debianP
 const TRANSACTION_BYTES = 8 << 20;
 const NAME_BYTES = 64;
 const HEAD_BYTES = NAME_BYTES + 24;
-const NETWORK_ORDER = 2;
-const HOST_ORDER = 1;
-
-/** As nft numbers them. */
-const KEY_TYPES: Readonly<
-  Record<string, { readonly id: number; readonly words: number; readonly order: number }>
-> = {
-  ipv4_addr: { id: 7, words: 1, order: NETWORK_ORDER },
-  ipv6_addr: { id: 8, words: 4, order: NETWORK_ORDER },
-  mark: { id: 19, words: 1, order: HOST_ORDER },
-};
-const DATA_TYPES = { mark: 19, classid: 23 } as const;
 
 function mapBytes({ name, key, data, interval, elements }: ElementMap): Uint8Array {
-  const type = KEY_TYPES[key];
-  if (type === undefined || name.length >= NAME_BYTES)
-    throw new Error(`Cannot write map "${name}" for the floor: its key is of type ${key}`);
-  const { id, words, order } = type;
-  const bytes = new Uint8Array(HEAD_BYTES + elements.length * (8 * words + 4));
+  if (name.length >= NAME_BYTES)
+    throw new Error(`Cannot write map "${name}" for the floor: its name is too long`);
+  const { id, bytes: keyLength, order } = KEY_TYPES[key];
+  const bytes = new Uint8Array(HEAD_BYTES + elements.length * (2 * keyLength + NUMBER_BYTES));
   const view = new DataView(bytes.buffer);
   new TextEncoder().encodeInto(name, bytes);
-  const head = [id, 4 * words, order, DATA_TYPES[data], Number(interval), elements.length];
+  const head = [id, keyLength, order, KEY_TYPES[data].id, Number(interval), elements.length];
   for (const [index, number] of head.entries()) view.setUint32(NAME_BYTES + 4 * index, number, true);
   let at = HEAD_BYTES;
-  const put = (value: bigint) => {
-    for (let word = words - 1; word >= 0; word--, at += 4)
-      view.setUint32(
-        at,
-        Number((value >> BigInt(32 * word)) & 0xffffffffn),
-        order === HOST_ORDER && !interval,
-      );
-  };
   for (const { first, last, data } of elements) {
-    put(first);
-    put(last);
-    view.setUint32(at, data, true);
-    at += 4;
+    bytes.set(keyBytes(key, interval, first), at);
+    bytes.set(keyBytes(key, interval, last), at + keyLength);
+    view.setUint32(at + 2 * keyLength, data, true);
+    at += 2 * keyLength + NUMBER_BYTES;
   }
   return bytes;
 }

@@ -49,19 +49,12 @@ export function clearTable(kernel: NftKernel): Promise<void> {
 /** As text for `nft -f`. */
 export const printOurs = (program: OurProgram): string => printProgram(program);
 
-/** A map from keys to marks, for another loader to load the same. */
+/** A map from keys to numbers, for another loader to load the same. */
 export type ElementMap = NumberMap | IntervalMap;
 
-const GROWING_KEYS: ReadonlySet<string> = new Set(['ipv4_addr', 'ipv6_addr', 'mark']);
-
-/**
- * The maps to numbers that grow with prefixes: not those of the services of rules, nor those to verdicts, since they need
- * the chains.
- */
+/** The maps to numbers: all that grows with prefixes. Maps to verdicts are left out, since they need the chains. */
 export function elementMaps(program: OurProgram): readonly ElementMap[] {
-  return program.maps.filter(
-    (map): map is ElementMap => (map.data === 'mark' || map.data === 'classid') && GROWING_KEYS.has(map.key),
-  );
+  return program.maps.filter((map): map is ElementMap => map.data === 'mark' || map.data === 'classid');
 }
 
 export function intervalsOf(program: OurProgram): number {
