@@ -92,6 +92,11 @@ async function runs(t: Test, machine: Machine): Promise<void> {
     'the gateway may change the network and nothing else',
   );
   t.equal(capabilities(machine, 'sluice-controller-client'), 0, 'the client may do nothing');
+  const command = machine.run(
+    'cat',
+    `/proc/${property(machine, 'sluice-controller-client', 'MainPID')}/cmdline`,
+  );
+  t.match(command, /--max-semi-space-size=8\0--heap-growing-percent=40\0/, 'its heap is bounded');
   t.equal(userOf(machine, 'sluice-gateway'), 'sluice');
   t.equal(userOf(machine, 'sluice-controller-client'), 'sluice-client');
   await until('systemd is told', () =>

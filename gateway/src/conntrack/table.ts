@@ -19,7 +19,10 @@ export class ConntrackTable {
     this.#connection = connection;
   }
 
-  /** Calls back for every entry; rejects as `NetlinkConnection.request` does, having called for some. Cost: linear in the table, about 2 s for a million. */
+  /**
+   * Calls back for every entry; rejects as `NetlinkConnection.request` does, having called for some. Cost: linear in the
+   * table, about 2 s for a million.
+   */
   async forEach(visit: (entry: Connection) => void): Promise<void> {
     const sequence = ++this.#sequence;
     const writer = new MessageWriter();
