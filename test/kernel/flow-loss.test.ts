@@ -21,6 +21,8 @@ const LOG_GROUP = 7;
 /** More than the receive buffer and the reader's slots hold, and fewer than the kernel keeps, 262,144. */
 const CONNECTIONS = 240_000;
 const PACKETS = 500_000;
+const SLOW_RECORDS = 70_000;
+const SLOW_RECORD_MS = 0.25;
 
 /** In a process of its own, while this one does nothing else. */
 const blocked = (...args: string[]) => execFileSync(process.execPath, [LOAD, ...args], { stdio: 'inherit' });
@@ -40,6 +42,8 @@ async function watching(t: Test, connection = new NetlinkConnection(NETLINK_NETF
   const records: FlowRecord[] = [];
   const lost = { conntrack: 0, nflog: 0 };
   let packets = 0;
+  /** How many of the next records keep the process busy. */
+  const slow = { records: 0 };
   const matcher = Matcher.build({ groups: [], functions: [], excluded: [] });
   const rule = { name: 'any', priority: 1, action: 'PERMIT' as const, logging: true };
   const assembler = new FlowAssembler({
@@ -55,7 +59,12 @@ async function watching(t: Test, connection = new NetlinkConnection(NETLINK_NETF
     table: new ConntrackTable(connection),
     assembler,
     onPacket: () => packets++,
-    onRecord: (record) => records.push(record),
+    onRecord: (record) => {
+      records.push(record);
+      if (slow.records-- <= 0) return;
+      const endMs = performance.now() + SLOW_RECORD_MS;
+      while (performance.now() < endMs);
+    },
     onLost: (source, events) => {
       lost[source] += events;
     },
@@ -71,14 +80,14 @@ async function watching(t: Test, connection = new NetlinkConnection(NETLINK_NETF
     records.reduce((sum, one) => sum + (one.event === event ? 1 : 0), 0);
   const told = (source: string) =>
     records.reduce((sum, { loss }) => sum + (loss?.source === source ? (loss.events ?? 0) : 0), 0);
-  return { watch, assembler, records, lost, count, told, packets: () => packets };
+  return { watch, assembler, slow, records, lost, count, told, packets: () => packets };
 }
 
 const sourceKeys = (records: readonly FlowRecord[], event: FlowRecord['event']) =>
   new Set(records.flatMap((one) => (one.event === event ? [`${one.src!.ip} ${one.src!.port}`] : [])));
 
 t.test('connections that begin and end while nobody reads', async (t) => {
-  const { records, lost, count, told } = await watching(t);
+  const { slow, records, lost, count, told } = await watching(t);
   blocked('new', '0', String(CONNECTIONS));
   await until('every open', () => count('open') >= CONNECTIONS);
   t.ok(lost.conntrack > 0, `${lost.conntrack} events lost`);
@@ -87,7 +96,10 @@ t.test('connections that begin and end while nobody reads', async (t) => {
   t.equal(count('open'), CONNECTIONS, 'the listing told the others');
   t.equal(sourceKeys(records, 'open').size, CONNECTIONS, 'each once');
   const before = lost.conntrack;
+  // Events are still waiting when the listing is done.
+  slow.records = SLOW_RECORDS;
   blocked('delete', '0', String(CONNECTIONS));
+  await until('the slow ones', () => slow.records <= 0);
   await until('every close', () => count('close') >= CONNECTIONS);
   t.ok(lost.conntrack > before, `${lost.conntrack - before} events lost`);
   t.equal(count('close'), CONNECTIONS);

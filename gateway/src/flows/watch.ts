@@ -175,7 +175,11 @@ export class FlowWatch {
   async #heal(): Promise<void> {
     const { assembler, log } = this.#options;
     const { number } = await this.#list({ tellsMissed: true, updateMs: NEVER });
-    while (((await this.#conntrackState())?.queuedBytes ?? 0) > QUEUED_BYTES_SMALL) await delay(QUEUE_MS);
+    while (((await this.#conntrackState())?.queuedBytes ?? 0) > QUEUED_BYTES_SMALL) {
+      // It is told first, and asks for another listing.
+      if (this.#losses.conntrack.isNoted) return;
+      await delay(QUEUE_MS);
+    }
     await delay(LISTED_MS);
     if (this.#isClosed) return;
     const ended = assembler.endListing(number);
