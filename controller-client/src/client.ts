@@ -2,7 +2,6 @@ import { existsSync, statSync, watch } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isDeepStrictEqual } from 'node:util';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
 import { scrubBodies, writeWhole } from 'sluice-gateway/snapshot/folder.js';
@@ -170,8 +169,7 @@ export class ControllerClient {
   #loadPolicy(why: Why): LoadedPolicy {
     const known = this.#known?.loaded;
     if (known !== undefined && why === 'event' && !this.#isFailing) return known;
-    const loaded = loadPolicy(this.#config.policy.path);
-    return isDeepStrictEqual(loaded, known) ? known! : loaded;
+    return loadPolicy(this.#config.policy.path, known);
   }
 
   async #buildOnce(why: Why): Promise<void> {

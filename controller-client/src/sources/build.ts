@@ -278,7 +278,7 @@ export function buildPolicy(
   drafts: readonly Draft[],
   broken: readonly Diagnostic[],
   at: Position,
-): LoadedPolicy {
+): Omit<LoadedPolicy, 'digest'> {
   const builder = new Builder(broken.length === 0);
   const groupNodes = drafts.flatMap(({ groups }) => groups);
   const ruleDrafts = drafts.flatMap(({ rules }) => rules);

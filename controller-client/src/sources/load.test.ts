@@ -63,6 +63,25 @@ t.test('YAML, Terraform, its state and the Controller say the same policy', asyn
   );
 });
 
+t.test('files that hold the same give what was read before', async (t) => {
+  const rules = (action: string) =>
+    `version: sluice.policy/1\npolicies: [ { name: own, priority: 7, action: ${action}, src: [a], dst: [a], protocol: ANY } ]\n`;
+  const folder = t.testdir({
+    'a.yaml':
+      'version: sluice.policy/1\nsmartGroups: [ { name: a, selector: { any: [ { all: { cidr: 10.0.0.0/8 } } ] } } ]\n',
+    'b.yaml': rules('PERMIT'),
+  });
+  const before = loadPolicy(folder);
+  t.equal(loadPolicy(folder, before), before);
+  writeFileSync(join(folder, 'b.yaml'), rules('DENY  '));
+  const after = loadPolicy(folder, before);
+  t.equal(after.policy.rules[0]!.action, 'DENY', 'a file of the same length');
+  writeFileSync(join(folder, 'b.yaml'), 'policies: {');
+  t.throws(() => loadPolicy(folder, after), /b\.yaml/);
+  writeFileSync(join(folder, 'b.yaml'), rules('DENY  '));
+  t.equal(loadPolicy(folder, after), after);
+});
+
 t.test('rulesets are tried in the order of their attachment points', async (t) => {
   const folder = t.testdir({
     'rulesets.tf': readFileSync(join(fixtures, 'corpus/rulesets.tf')),

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
 import { buildPolicy } from './build.js';
@@ -68,30 +69,52 @@ function filesOf(path: string): string[] {
   return names.map((name) => join(path, name));
 }
 
-function readFiles(path: string): LoadedPolicy {
-  const drafts: Draft[] = [];
-  const broken: Diagnostic[] = [];
-  for (const file of filesOf(path)) {
-    const read = READERS[extname(file)];
-    if (read === undefined) throw fail(file, 'not a policy file: expected .yaml, .yml, .json or .tf');
+interface PolicyFile {
+  readonly file: string;
+  readonly text: string;
+  readonly read: (source: SourceText) => Draft;
+}
+
+function digestOf(files: readonly PolicyFile[]): string {
+  const hash = createHash('sha256');
+  for (const { file, text } of files) hash.update(JSON.stringify([file, text.length])).update(text);
+  return hash.digest('hex');
+}
+
+/** What `work` gives for each; the diagnostics of those where it throws a PolicyError go to `broken`. */
+function tryEach<T, R>(items: readonly T[], broken: Diagnostic[], work: (item: T) => R): R[] {
+  return items.flatMap((item) => {
     try {
-      drafts.push(read(new SourceText(file, readText(file))));
+      return [work(item)];
     } catch (error) {
       if (!(error instanceof PolicyError)) throw error;
       broken.push(...error.diagnostics);
+      return [];
     }
-  }
-  return buildPolicy(drafts, broken, startOf(path));
+  });
+}
+
+function readFiles(path: string, before: LoadedPolicy | undefined): LoadedPolicy {
+  const broken: Diagnostic[] = [];
+  const files = tryEach(filesOf(path), broken, (file): PolicyFile => {
+    const read = READERS[extname(file)];
+    if (read === undefined) throw fail(file, 'not a policy file: expected .yaml, .yml, .json or .tf');
+    return { file, text: readText(file), read };
+  });
+  const digest = digestOf(files);
+  if (broken.length === 0 && digest === before?.digest) return before;
+  const drafts = tryEach(files, broken, ({ file, text, read }) => read(new SourceText(file, text)));
+  return { ...buildPolicy(drafts, broken, startOf(path)), digest };
 }
 
 /**
  * Reads policy from a file, or from all `.yaml`, `.yml`, `.json` and `.tf` files of a folder (not of the
- * folders in it). Throws one PolicyError that names everything wrong in all of them, or an Error when a file
- * cannot be read.
+ * folders in it). Gives `before`, what was read before, where the files hold the same. Throws one PolicyError that
+ * names everything wrong in all of them, or an Error when a file cannot be read.
  */
-export function loadPolicy(path: string): LoadedPolicy {
+export function loadPolicy(path: string, before?: LoadedPolicy): LoadedPolicy {
   try {
-    return readFiles(path);
+    return readFiles(path, before);
   } catch (error) {
     if (error instanceof PolicyError) throw error;
     const { code, path: missing, message } = error as NodeJS.ErrnoException;

@@ -104,6 +104,8 @@ export interface LoadedPolicy {
   /** Where each rule stands, by its name. */
   readonly places: ReadonlyMap<string, Position>;
   readonly warnings: readonly Diagnostic[];
+  /** Of the files that it was read from. */
+  readonly digest: string;
 }
 
 /** What identifies the content of a name or feed: the same text for the same addresses. */
