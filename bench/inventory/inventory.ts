@@ -36,7 +36,10 @@ import {
 
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
 const GATEWAY = fileURLToPath(new URL('../churn/gateway.js', import.meta.url));
-const EVENTS = 100;
+/** Each gives a function a tag and takes it back. */
+const ROUNDS = 100;
+/** Before them, and not counted: client and gateway have just started. */
+const WARM_UP_ROUNDS = 10;
 /** Between two events. */
 const PAUSE_MS = 250;
 const WAIT_MS_MAX = 60_000;
@@ -181,7 +184,7 @@ async function followEvents(
   const credentials = { accessKeyId: keyOf(0), secretAccessKey: 'x' };
   const sqs = new SQSClient({ region: REGION, endpoint: url, credentials });
   const [toSnapshot, toKernel]: [number[], number[]] = [[], []];
-  for (let round = 0; round < EVENTS; round++) {
+  for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
     const [number, index] = [round % ACCOUNTS, (7 * round) % (FUNCTIONS / ACCOUNTS)];
     const fn = functionOf(number, index);
     const probe: Probe = { account: accountId(number), name: fn.name, tags: { ...fn.tags, probe: '1' } };
@@ -201,10 +204,11 @@ async function followEvents(
       toKernel.push((await kernel.inForce(revision)) - placedMs);
       await delay(PAUSE_MS);
     }
-    report.progress(`event ${round + 1} of ${EVENTS}`);
+    report.progress(`event ${round + 1} of ${WARM_UP_ROUNDS + ROUNDS}`);
   }
   sqs.destroy();
-  return { toSnapshot, toKernel };
+  const counted = (samples: number[]) => samples.slice(2 * WARM_UP_ROUNDS);
+  return { toSnapshot: counted(toSnapshot), toKernel: counted(toKernel) };
 }
 
 async function run(report: Report): Promise<void> {

@@ -11,6 +11,7 @@ import {
   type NftMap,
   type Program,
 } from './program.js';
+import { generationOf, type InForce, isGenerationChain, isKeySet, switchBatch } from './switch.js';
 
 /** A loading transaction is ended when it has grown to this: the kernel's lock is not held for a whole program. */
 const LOAD_TRANSACTION_BYTES_MAX = 1 << 20;
@@ -33,15 +34,6 @@ export class ApplyError extends Error {
   ) {
     super(`Cannot ${stage} program: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
-}
-
-const GENERATION_CHAIN = /^generation_([1-9][0-9]*)$/;
-const isGenerationChain = (name: string) => GENERATION_CHAIN.test(name);
-
-/** The generation that a table is at; undefined where it has none. */
-export function generationOf(content: TableContent): number | undefined {
-  const name = [...content.chains].find(isGenerationChain);
-  return name === undefined ? undefined : Number(GENERATION_CHAIN.exec(name)![1]);
 }
 
 /** What is loaded of a program, before it is switched to. */
@@ -74,27 +66,6 @@ interface Withered {
   readonly elements: Map<bigint, { readonly element: MapElement<ElementData>; readonly sinceMs: number }>;
 }
 
-const isKeySet = (map: NftMap): map is KeySet => map.data === 'none';
-
-/**
- * Rewrites the fixed chains in one transaction: every packet meets the old rules or the new, whole. The set of judged
- * marks comes with them: whoever misses its key while the kernel commits is judged, as by the rules before.
- */
-function switchBatch(program: Program, present: TableContent): Batch {
-  const batch = new Batch();
-  for (const set of program.maps.filter(isKeySet)) {
-    // It may be there and lack its key, which an edit took out.
-    batch.addMap(set).addElements(set, 0);
-  }
-  for (const chain of program.fixed) batch.addChain(chain);
-  for (const { name } of program.fixed) batch.flushChain(name);
-  for (const chain of program.fixed) batch.addRules(chain);
-  const previous = generationOf(present);
-  if (previous !== undefined && previous !== program.generation)
-    batch.deleteChain(generationChain(previous).name);
-  return batch.addChain(generationChain(program.generation));
-}
-
 /** Deletes of all maps first. */
 function addEdits(batch: Batch, edits: readonly MapEdit[]): Batch {
   for (const { map, remove } of edits) batch.deleteElements(map, remove);
@@ -114,8 +85,8 @@ export class Applier {
   #tableFlags: number | undefined;
   /** What the table holds, as far as is known. */
   #present: TableContent = EMPTY_TABLE;
-  /** What must stay. Undefined: not known, after a lost answer or at the start. */
-  #inForce: TableContent | undefined;
+  /** Undefined: not known, after a lost answer or at the start. */
+  #inForce: InForce | undefined;
   /** Elements of the maps that change in place, by map and key: those that are in the table. */
   #grown = new Map<string, Grown>();
   /** When content left force, by its name; names of different kinds differ. */
@@ -167,8 +138,10 @@ export class Applier {
     await this.#stage('load', async () => {
       for (const batch of this.#loadBatches(program)) await this.#kernel.commit(batch);
     });
-    await this.#stage('switch', () => this.#kernel.commit(switchBatch(program, this.#present)));
-    this.#inForce = wanted;
+    await this.#stage('switch', () =>
+      this.#kernel.commit(switchBatch(program, this.#present, this.#inForce)),
+    );
+    this.#inForce = { ...wanted, fixed: program.fixed };
     for (const name of wanted.chains) this.#emptied.delete(name);
     const chains = new Set([...this.#present.chains].filter((name) => !isGenerationChain(name)));
     this.#present = union({ ...this.#present, chains }, wanted);
@@ -253,7 +226,7 @@ export class Applier {
       await this.#kernel.commit(addEdits(batch, added.prepared));
     });
     this.#present = union(this.#present, content);
-    this.#inForce = union(this.#inForce, content);
+    this.#inForce = { ...union(this.#inForce, content), fixed: this.#inForce.fixed };
     for (const kind of KINDS) for (const name of content[kind]) this.#retiredMs.delete(name);
     for (const name of content.chains) this.#emptied.delete(name);
     for (const { name, elements } of added.maps.filter(grows)) {

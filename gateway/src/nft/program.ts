@@ -98,7 +98,7 @@ export interface NamedLimit {
 /**
  * The whole table as data.
  *
- * `fixed` chains have names that never change; every switch rewrites their rules, and they alone know the
+ * `fixed` chains have names that never change; a switch rewrites those whose rules change, and they alone know the
  * generation. `chains` and `maps` have names of their own and don't change, but for elements where the map says so:
  * another content has another name.
  */
