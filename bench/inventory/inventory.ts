@@ -91,15 +91,14 @@ class Site {
   async until(isWanted: (manifest: Manifest) => boolean): Promise<void> {
     const path = join(this.folder, 'snapshot', 'manifest.json');
     const holds = () => existsSync(path) && isWanted(JSON.parse(readFileSync(path, 'utf8')) as Manifest);
-    if (holds()) return;
+    // Before the first look: what comes between them would be missed.
     const watcher = watch(join(this.folder, 'snapshot'));
     const timer = setTimeout(
       () => watcher.emit('error', new Error('Cannot measure: no snapshot as wanted')),
       WAIT_MS_MAX,
     );
     try {
-      do await once(watcher, 'change');
-      while (!holds());
+      while (!holds()) await once(watcher, 'change');
     } finally {
       clearTimeout(timer);
       watcher.close();
