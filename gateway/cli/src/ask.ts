@@ -1,5 +1,3 @@
-import { Client } from 'undici';
-
 /** The gateway can't be asked, or has no answer. */
 export class AskError extends Error {
   override readonly name = 'AskError';
@@ -21,6 +19,7 @@ async function request<Answer>(
   path: string,
   query: Query,
 ): Promise<Answer> {
+  const { Client } = await import('undici');
   const client = new Client('http://admin', { socketPath: socket });
   try {
     const search = new URLSearchParams(query).toString();

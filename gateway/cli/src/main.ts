@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { addApply } from './commands/apply.js';
 import { addBoot } from './commands/boot.js';
 import { addCheck } from './commands/check.js';
@@ -11,12 +11,12 @@ import { addGroups } from './commands/groups.js';
 import { addHistory } from './commands/history.js';
 import { addInventory } from './commands/inventory.js';
 import { addLearn } from './commands/learn.js';
+import { addRun } from './commands/run.js';
 import { addSimulate } from './commands/simulate.js';
 import { addStatus } from './commands/status.js';
 import { addTop } from './commands/top.js';
-import { config, json, type Options } from './options.js';
+import { json, type Options } from './options.js';
 import { complain, EXIT, say, show } from './output.js';
-import { PARTS, type Part, run } from './run.js';
 
 /** Every command, for those who ask what there is: the manual and the completion are made of it. */
 export const program = new Command('sluice')
@@ -26,17 +26,7 @@ export const program = new Command('sluice')
     process.exit(error.exitCode === 0 ? EXIT.fine : EXIT.failed);
   });
 
-program
-  .command('run')
-  .description('enforce policy on this machine until SIGTERM or SIGINT')
-  .addOption(config().makeOptionMandatory())
-  .addOption(
-    new Option('--only <part>', 'one of the two processes; the client under a user of its own').choices(
-      PARTS,
-    ),
-  )
-  .action(({ config, only }: { config: string; only?: Part }) => run(config, only));
-
+addRun(program);
 addBoot(program);
 addCheck(program);
 addCompile(program);

@@ -5,19 +5,12 @@ import { type Config, readConfig } from 'sluice-gateway/config/config.js';
 import { Gateway } from 'sluice-gateway/gateway.js';
 import { createLog, type Log, type LogFields } from 'sluice-gateway/log.js';
 import { ServiceManager } from 'sluice-gateway/service-manager.js';
+import { hasNetAdmin } from './capability.js';
 
-/** `CAP_NET_ADMIN` of linux/capability.h. */
-const CAP_NET_ADMIN = 12n;
 const RESTART_MS_MIN = 500;
 const RESTART_MS_MAX = 30_000;
 /** A child that takes longer to stop is killed. */
 const STOP_MS_MAX = 5_000;
-
-/** Whether this process may change the network. */
-export function hasNetAdmin(): boolean {
-  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  return effective !== undefined && ((BigInt(`0x${effective}`) >> CAP_NET_ADMIN) & 1n) === 1n;
-}
 
 interface User {
   readonly uid: number;
@@ -91,21 +84,8 @@ class ClientProcess {
   }
 }
 
-/** What `sluice run` can be told to run alone. */
-export const PARTS = ['gateway', 'client'] as const;
-export type Part = (typeof PARTS)[number];
-
-/** Does not return: the client takes the place of this process. */
-function becomeClient(configFile: string): void {
-  const { file } = readConfig(configFile);
-  if (hasNetAdmin())
-    throw new Error('Cannot run controller client: it needs no capabilities, run it as another user');
-  process.execve!(process.execPath, [process.execPath, ...clientArguments(file)]);
-}
-
-/** `sluice run`: gateway and controller client, or one of them, until SIGTERM or SIGINT. */
-export async function run(configFile: string, only?: Part): Promise<void> {
-  if (only === 'client') return becomeClient(configFile);
+/** The gateway, and the controller client where it is wanted, until SIGTERM or SIGINT. */
+export async function runGateway(configFile: string, withClient: boolean): Promise<void> {
   const config = readConfig(configFile);
   if (!hasNetAdmin()) {
     throw new Error('Cannot run gateway: it needs CAP_NET_ADMIN, run it as root');
@@ -117,14 +97,14 @@ export async function run(configFile: string, only?: Part): Promise<void> {
   try {
     await gateway.start();
     // Only root can give its child another user; with ours the child would have our capability.
-    if (only === undefined && process.getuid?.() === 0) client = new ClientProcess(config, log);
+    if (withClient && process.getuid?.() === 0) client = new ClientProcess(config, log);
   } catch (error) {
     await gateway.stop();
     throw error;
   }
   log.info('gateway started', { gateway: config.gateway.name, metrics: config.metrics.listen });
   manager.ready();
-  if (only === undefined && client === undefined)
+  if (withClient && client === undefined)
     log.warn('not root: the controller client is not started, run it under another user');
   client?.start();
   process.on('SIGHUP', () => {

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import { readConfig } from 'sluice-gateway/config/config.js';
 import { createLog } from 'sluice-gateway/log.js';
+import { hasNetAdmin } from '../capability.js';
 import { config, json, type Options } from '../options.js';
 import { say, show } from '../output.js';
-import { hasNetAdmin } from '../run.js';
 
 /** Adds `sluice boot`. */
 export function addBoot(program: Command): void {

@@ -7,10 +7,10 @@ import { policyInForce } from 'sluice-gateway/policy/in-force.js';
 import type { Finding, Level } from 'sluice-gateway/preflight/finding.js';
 import { preflight } from 'sluice-gateway/preflight/preflight.js';
 import { AskError, ask } from '../ask.js';
+import { hasNetAdmin } from '../capability.js';
 import { type FromFiles, readFiles, readInterfaces } from '../files.js';
 import { config, json, needsFiles, type Options, policy, socket, socketOf } from '../options.js';
 import { EXIT, plural, say, sayTable, sayWrapped, show } from '../output.js';
-import { hasNetAdmin } from '../run.js';
 
 /** Findings that are only worth knowing which the human form shows without --all. */
 const INFO_SHOWN_MAX = 20;
