@@ -280,6 +280,11 @@ t.test('a role of another account, once for all clients', async (t) => {
   const mixed = await read(made({ accounts: [{ ...account, id: ACCOUNT, externalId: 'abc' }] }));
   t.match(mixed.scopes[0]!.error, OTHER, 'keys of another account are noticed');
   t.equal(mixed.functions.length, 0);
+  const known = JSON.parse(JSON.stringify(found).replaceAll(OTHER, ACCOUNT)) as Inventory;
+  const theirs = made({ accounts: [{ ...account, id: ACCOUNT, externalId: 'abc' }] }, known);
+  const change = { accountId: ACCOUNT, region: REGION, list: 'vpcs', id: 'vpc-0ours' } as const;
+  const [error] = await theirs.refresh([change]);
+  t.match(error, { message: 'vpc-0ours was not found, by credentials that have not read all yet' });
 });
 
 t.test('much that is gone at once waits for a second look', async (t) => {
@@ -313,6 +318,27 @@ t.test('much that is gone at once waits for a second look', async (t) => {
   await few.sync();
   endpoint.setState(fewer(0));
   t.equal((await read(few)).functions.length, 0, 'a handful may go at once');
+});
+
+t.test('things that lose what they hold wait for a second look, too', async (t) => {
+  const { endpoint, made } = await start(t, stateOf());
+  const discovery = made();
+  await discovery.sync();
+  const functions = KNOWN.functions!.map((fn) => ({ ...fn, tags: {} }));
+  const prefixLists = KNOWN.prefixLists!.map((list) => ({ ...list, cidrs: list.cidrs.slice(0, 10) }));
+  for (const [less, what] of [
+    [{ functions }, '20 of 20 functions with tags'],
+    [{ prefixLists }, '120 of 130 entries of prefixLists'],
+  ] as const) {
+    endpoint.setState(stateOf({ ...KNOWN, ...less }));
+    const { scopes, ...held } = await read(discovery);
+    t.match(scopes[0]!.error, `AWS no longer lists ${what}: held`);
+    t.equal(held.functions.filter(({ tags }) => tags.team === 'pay').length, 20);
+    t.equal(held.prefixLists[0]!.cidrs.length, 130);
+    t.equal((await read(discovery)).scopes[0]!.error, undefined, 'twice');
+    endpoint.setState(stateOf());
+    await discovery.sync();
+  }
 });
 
 t.test('what is no longer configured stays until it is to be forgotten', async (t) => {

@@ -41,6 +41,17 @@ interface Place {
 
 const processClients = createClientPool();
 
+/** Those of `known` that were found again. */
+function still<T extends Parameters<typeof idOf>[0]>(known: readonly T[], found: readonly T[]): T[] {
+  const ids = new Set(found.map(idOf));
+  return known.filter((item) => ids.has(idOf(item)));
+}
+
+const tagged = (functions: Inventory['functions']) =>
+  functions.flatMap(({ arn, tags }) => (Object.keys(tags).length > 0 ? [`${arn} tags`] : []));
+const entries = (lists: Inventory['prefixLists']) =>
+  lists.flatMap(({ id, cidrs }) => cidrs.map((cidr) => `${id} ${cidr}`));
+
 /** AWS's words hold names that others chose. */
 function oneLine(message: string): string {
   const line = message.replace(/[\s\p{Cc}]+/gu, ' ').trim();
@@ -60,7 +71,13 @@ export class Discovery {
   /** What the newest refresh of a scope missed, when it was held back: gone if the next one misses it as well. */
   readonly #missed = new Map<string, ReadonlySet<string>>();
   /** When an item was last refreshed by itself: a full refresh that began before knows less of it. */
-  readonly #targetedAt = new Map<string, { readonly change: Change; readonly at: string }>();
+  readonly #targetedAt = new Map<string, { readonly change: Change; readonly turn: number }>();
+  /** When the newest full refresh of a scope began that succeeded. */
+  readonly #refreshedAt = new Map<string, number>();
+  /** Scopes that are being refreshed in full. */
+  readonly #refreshing = new Set<string>();
+  /** Counts requests: the clock may be set back between two of them. */
+  #turn = 0;
   #inventory: Inventory;
 
   constructor(known: Inventory, options: DiscoveryOptions) {
@@ -86,28 +103,24 @@ export class Discovery {
   /** Refreshes everything. Rejects only when the signal aborts. */
   async sync(): Promise<void> {
     this.#options.signal?.throwIfAborted();
-    const began = this.#options.now().toISOString();
+    const began = ++this.#turn;
     await mapBounded([...this.#places.values()], scopesRunningMax, (place) => this.#refresh(place));
-    for (const [key, { at }] of this.#targetedAt) if (at < began) this.#targetedAt.delete(key);
+    for (const [key, { turn }] of this.#targetedAt) if (turn < began) this.#targetedAt.delete(key);
   }
 
   /**
    * Refreshes single items, and passes over those of which nothing is known until a full refresh; returns what went
-   * wrong. Rejects only when the signal aborts.
+   * wrong, of a first full refresh too that may have passed over them. Rejects only when the signal aborts.
    */
   async refresh(changes: readonly Change[]): Promise<Error[]> {
-    const followed = changes.filter((change) => this.#follows(change));
-    const results = await mapBounded(followed, changesRunningMax, async (change) => {
-      const { account, region } = this.#places.get(scopeKey(change))!;
-      const request = this.#request(account, region);
+    const results = await mapBounded(changes, changesRunningMax, async (change) => {
+      const key = scopeKey(change);
+      if (!this.#follows(change)) {
+        const isMissed = this.#refreshing.has(key);
+        return isMissed ? [new Error(`${change.id} changed while all was read for the first time`)] : [];
+      }
       try {
-        const item = await readChanged(request, change);
-        const key = `${scopeKey(change)} ${change.id}`;
-        const known = this.#targetedAt.get(key);
-        // Of two answers on their way the one asked for later counts.
-        if (known !== undefined && known.at > request.seenAt) return [];
-        this.#targetedAt.set(key, { change, at: request.seenAt });
-        this.#inventory = withItem(this.#inventory, change.list, change.id, change, item);
+        await this.#refreshOne(change);
         return [];
       } catch (error) {
         this.#options.signal?.throwIfAborted();
@@ -115,6 +128,26 @@ export class Discovery {
       }
     });
     return results.flat();
+  }
+
+  async #refreshOne(change: Change): Promise<void> {
+    const scope = scopeKey(change);
+    const { account, region } = this.#places.get(scope)!;
+    let turn: number;
+    let item: Awaited<ReturnType<typeof readChanged>>;
+    do {
+      turn = ++this.#turn;
+      item = await readChanged(this.#request(account, region), change);
+      // What a full refresh found that began later may be newer.
+    } while (turn < (this.#refreshedAt.get(scope) ?? 0));
+    // To another account's credentials everything is gone.
+    if (item === undefined && !this.#refreshedAt.has(scope))
+      throw new Error(`${change.id} was not found, by credentials that have not read all yet`);
+    const key = `${scope} ${change.id}`;
+    // Of two answers on their way the one asked for later counts.
+    if (turn < (this.#targetedAt.get(key)?.turn ?? 0)) return;
+    this.#targetedAt.set(key, { change, turn });
+    this.#inventory = withItem(this.#inventory, change.list, change.id, change, item);
   }
 
   #scope(accountId: string, region: string): Scope {
@@ -151,6 +184,9 @@ export class Discovery {
   async #refresh({ account, region }: Place): Promise<void> {
     const request = this.#request(account, region);
     const { accountId, seenAt } = request;
+    const key = scopeKey(request);
+    const turn = ++this.#turn;
+    this.#refreshing.add(key);
     try {
       const content = await readScope(request);
       this.#guard(request, content);
@@ -159,11 +195,14 @@ export class Discovery {
       const learntAt = { ...scope.learntAt, ...Object.fromEntries(learnt.map((part) => [part, seenAt])) };
       const error = problems.length === 0 ? {} : { error: oneLine(problems.join('; ')) };
       const next = { ...scope, refreshedAt: seenAt, learntAt, ...error };
-      this.#inventory = this.#keepTargeted(request, withScope(this.#inventory, next, lists));
+      this.#inventory = this.#keepTargeted(key, turn, withScope(this.#inventory, next, lists));
+      this.#refreshedAt.set(key, turn);
     } catch (error) {
       this.#options.signal?.throwIfAborted();
       const scope = { ...this.#scope(accountId, region), error: oneLine((error as Error).message) };
       this.#inventory = withScope(this.#inventory, scope, {});
+    } finally {
+      this.#refreshing.delete(key);
     }
   }
 
@@ -175,17 +214,25 @@ export class Discovery {
     const known = listsAt(this.#inventory, { accountId, region });
     const missed = new Set<string>();
     const shrunk: string[] = [];
+    const compare = (what: string, before: readonly string[], now: readonly string[]) => {
+      const ids = new Set(now);
+      const gone = before.filter((id) => !ids.has(id));
+      for (const id of gone) missed.add(id);
+      const fresh = gone.filter((id) => missedBefore?.has(id) !== true).length;
+      if (fresh > SHRINK_FLOOR && fresh > before.length * this.#options.shrinkShareMax)
+        shrunk.push(`${gone.length} of ${before.length} ${what}`);
+    };
     for (const name of LIST_NAMES) {
       const found = content[name];
       // Addresses of interfaces are to go at once: others may have them now.
       if (found === undefined || name === 'interfaces') continue;
-      const ids = new Set<string>(found.map(idOf));
-      const gone = known[name].map(idOf).filter((id) => !ids.has(id));
-      for (const id of gone) missed.add(id);
-      const fresh = gone.filter((id) => missedBefore?.has(id) !== true).length;
-      if (fresh > SHRINK_FLOOR && fresh > known[name].length * this.#options.shrinkShareMax)
-        shrunk.push(`${gone.length} of ${known[name].length} ${name}`);
+      compare(name, known[name].map(idOf), found.map(idOf));
     }
+    const { functions, prefixLists, learnt } = content;
+    if (functions !== undefined && learnt.includes('tags'))
+      compare('functions with tags', tagged(still(known.functions, functions)), tagged(functions));
+    if (prefixLists !== undefined)
+      compare('entries of prefixLists', entries(still(known.prefixLists, prefixLists)), entries(prefixLists));
     if (shrunk.length === 0) return;
     this.#missed.set(key, missed);
     const what = `AWS no longer lists ${shrunk.join(', ')}`;
@@ -193,10 +240,10 @@ export class Discovery {
   }
 
   /** What was refreshed by itself since a refresh of its scope began stays as it is. */
-  #keepTargeted({ seenAt, accountId, region }: ScopeRequest, merged: Inventory): Inventory {
+  #keepTargeted(scope: string, began: number, merged: Inventory): Inventory {
     let inventory = merged;
-    for (const { change, at } of this.#targetedAt.values()) {
-      if (at < seenAt || change.accountId !== accountId || change.region !== region) continue;
+    for (const { change, turn } of this.#targetedAt.values()) {
+      if (turn < began || scopeKey(change) !== scope) continue;
       const list: readonly Inventory[ListName][number][] = this.#inventory[change.list];
       const now = list.find((item) => idOf(item) === change.id && byPlace(item, change) === 0);
       inventory = withItem(inventory, change.list, change.id, change, now);

@@ -38,7 +38,7 @@ const READERS: Readonly<Record<Exclude<OptionalPart, 'tags'>, (request: ScopeReq
 };
 
 /** Credentials often say whose they are; then no call with another account's is needed to notice. */
-async function checkCredentials({ accountId, clients, roleArn }: ScopeRequest): Promise<void> {
+export async function checkCredentials({ accountId, clients, roleArn }: ScopeRequest): Promise<void> {
   const operation = roleArn === undefined ? 'credentials' : 'sts:AssumeRole';
   const credentials = await call(operation, () => clients.lambda.config.credentials());
   if (credentials.accountId !== undefined && credentials.accountId !== accountId) {

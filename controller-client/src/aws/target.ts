@@ -2,7 +2,7 @@ import type { Inventory } from '../inventory.js';
 import { readInstances, readInterfaces, readPrefixLists, readSubnets, readVpcs } from './ec2.js';
 import { readFunction } from './functions.js';
 import type { ListName } from './merge.js';
-import type { ScopeRequest } from './scope.js';
+import { checkCredentials, type ScopeRequest } from './scope.js';
 
 /** Something in AWS that may have come, gone or become other. */
 export interface Change {
@@ -30,6 +30,7 @@ const READERS: Readonly<
 
 /** Reads one item as it is now; nothing when it is gone. */
 export async function readChanged(request: ScopeRequest, { list, id }: Change): Promise<Item | undefined> {
+  await checkCredentials(request);
   if (list === 'functions') return readFunction(request, id);
   try {
     const [item] = await READERS[list](request, [id]);
