@@ -25,6 +25,7 @@ import { LABEL_VALUES_MAX } from './metrics/labels.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { type MetricsServer, parseListen, serveMetrics } from './metrics/server.js';
 import { exportSources } from './metrics/sources.js';
+import { printPrefix } from './net/prefix.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
@@ -80,7 +81,7 @@ export class Gateway {
   readonly #assembler: FlowAssembler;
   #preflight: Preflight | undefined;
   #matcher = matcherOf(undefined, []);
-  #matched: Snapshot | undefined;
+  #matched: { readonly snapshot: Snapshot | undefined; readonly own: string } | undefined;
   #judged: (InForce & { readonly applied: Applied }) | undefined;
   /** The generation that the log last told of: a new revision of the same content has none of its own. */
   #told = 0;
@@ -236,9 +237,11 @@ export class Gateway {
       const fields = { revision: snapshot.revision, generation, seconds: Number(seconds.toFixed(3)) };
       this.#log[level]('in force', fields);
     }
-    if (this.#matched !== snapshot) {
-      this.#matcher = matcherOf(snapshot, ownAddresses());
-      this.#matched = snapshot;
+    const own = ownAddresses();
+    const names = own.map(printPrefix).join();
+    if (this.#matched?.snapshot !== snapshot || this.#matched?.own !== names) {
+      this.#matcher = matcherOf(snapshot, own);
+      this.#matched = { snapshot, own: names };
     }
     if (snapshot === undefined) return;
     this.#changes.applied(applied.wanted!, generation);

@@ -94,12 +94,14 @@ export class Stand {
   onRemember: (isStillSo: () => boolean) => void = () => {};
   now = new Date('2026-11-01T00:00:00Z');
   generationsInUse = new Set<number>();
+  ownAddresses: readonly Prefix[];
 
   constructor(t: Test, { ownAddresses = [] }: { readonly ownAddresses?: readonly Prefix[] } = {}) {
+    this.ownAddresses = ownAddresses;
     this.reconciler = new Reconciler({
       applier: this.applier,
       interfaces: { lambda: ['lam0'], egress: ['wan0'], inputIcmp: false },
-      ownAddresses: () => ownAddresses,
+      ownAddresses: () => this.ownAddresses,
       generationsInUse: async () => this.generationsInUse,
       log: createLog({ write: () => {} }),
       now: () => this.now,

@@ -297,10 +297,14 @@ t.test('a policy over a limit is told once, and what is in force stays wanted', 
   stand.reconciler.drifted();
   await stand.until('applied', 3);
   t.strictSame([stand.generations, stand.failed], [[1, 2], ['compile']], 'drift is repaired all the same');
+  stand.ownAddresses = prefixes('10.0.1.1/32');
+  stand.reconciler.want(tooLarge);
+  await stand.until('applied', 4);
+  t.strictSame(stand.generations, [1, 2, 3], "and so is what the gateway's addresses change");
   const two = snapshotOf(permit('two'));
   stand.reconciler.want(two);
-  await stand.until('applied', 4);
-  t.equal(stand.applied[3]?.snapshot, two);
+  await stand.until('applied', 5);
+  t.equal(stand.applied[4]?.snapshot, two);
 });
 
 t.test('old content is collected when packets have left it', async (t) => {

@@ -168,13 +168,15 @@ export class Reconciler {
     let retryMs = RETRY_MS_MIN;
     while (!this.#stopped) {
       if (this.#isDirty) {
+        const calls = this.#calls;
         try {
           await this.#reconcile();
           retryMs = RETRY_MS_MIN;
           await this.#collect();
         } catch (error) {
           if (this.#failed(error as Error)) continue;
-          await this.#sleep(retryMs);
+          // What came meanwhile found nobody asleep.
+          if (this.#calls === calls) await this.#sleep(retryMs);
           await this.#collect();
           retryMs = Math.min(retryMs * 2, RETRY_MS_MAX);
         }
@@ -225,11 +227,9 @@ export class Reconciler {
     return false;
   }
 
-  #compile(snapshot: Snapshot | undefined, policy: PolicyInForce): Compilation {
+  #compile(snapshot: Snapshot | undefined, policy: PolicyInForce, excluded: readonly Prefix[]): Compilation {
     if (snapshot === undefined) return closed;
     this.#compiler ??= newCompiler();
-    const excluded = this.#options.ownAddresses();
-    this.#own = excluded;
     const wasInForce = this.#tried === this.#startedWith || this.#tried === this.#applied?.wanted;
     const groups = groupParts(snapshot);
     const startMs = performance.now();
@@ -260,8 +260,10 @@ export class Reconciler {
       this.#resume(snapshot, policy);
       if (this.#isInForce(snapshot, policy)) this.#goOn(snapshot, policy);
       else {
-        const applied = await this.#apply(policy, this.#compile(snapshot, policy));
+        const own = this.#options.ownAddresses();
+        const applied = await this.#apply(policy, this.#compile(snapshot, policy, own));
         this.#applied = { ...applied, snapshot, wanted };
+        this.#own = own;
       }
       const applied = this.#applied!;
       this.#settled = calls;

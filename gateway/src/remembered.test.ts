@@ -28,6 +28,15 @@ t.test('what comes while the program is being remembered is done, and that progr
   }
 });
 
+t.test('a disk that refuses both the note and its removal ends nothing', async (t) => {
+  const folder = t.testdir({ 'in-force.json': { file: '' } });
+  const said: string[] = [];
+  const log = createLog({ write: (line) => void said.push(line), level: 'debug' });
+  const memory = new ProgramMemory(folder, { rulesetId: async () => 1 }, log);
+  await memory.remember({ fingerprint: 'f', generation: 1, numbers: [], own: [] }, () => true);
+  t.match(said, [/could not be noted/]);
+});
+
 t.test('what somebody may have touched is not remembered', async (t) => {
   const folder = t.testdir();
   const path = join(folder, 'in-force.json');

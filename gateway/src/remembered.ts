@@ -106,7 +106,8 @@ export class ProgramMemory {
       await writeWhole(this.#path, JSON.stringify({ ...remembered, kernel }));
     } catch (error) {
       this.#log.debug('what is in force could not be noted', { error: error as Error });
-      await rm(this.#path, { force: true });
+      // What stays names another ruleset, which nobody finds.
+      await rm(this.#path, { force: true }).catch(() => undefined);
     }
   }
 

@@ -357,7 +357,9 @@ export class Changes {
     const isSame = sourceOf(newest) === sourceOf(held.snapshot);
     if (!isSame && sourceOf(newest) === held.source) return;
     this.#held = undefined;
-    void rm(this.#heldFile, { force: true });
+    rm(this.#heldFile, { force: true }).catch((error: Error) =>
+      this.#options.log.error('what an operator held in force comes back at the next start', { error }),
+    );
     this.#options.want(newest);
   }
 

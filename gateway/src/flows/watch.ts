@@ -175,16 +175,21 @@ export class FlowWatch {
   async #heal(): Promise<void> {
     const { assembler, log } = this.#options;
     const { number } = await this.#list({ tellsMissed: true, updateMs: NEVER });
-    while (((await this.#conntrackState())?.queuedBytes ?? 0) > QUEUED_BYTES_SMALL) {
-      // It is told first, and asks for another listing.
-      if (this.#losses.conntrack.isNoted) return;
-      await delay(QUEUE_MS);
-    }
     await delay(LISTED_MS);
-    if (this.#isClosed) return;
+    // What was lost meanwhile is told first, and asks for another listing.
+    if (this.#isClosed || this.#losses.conntrack.isNoted) return;
     const ended = assembler.endListing(number);
     for (const record of ended) this.#tell(record);
     log.info('connections were listed after a loss of events', { ended: ended.length });
+  }
+
+  /** Until events that were queued have been read, or some were lost. */
+  async #eventsRead(): Promise<void> {
+    while (!this.#losses.conntrack.isNoted) {
+      const { queuedBytes = 0 } = (await this.#conntrackState()) ?? {};
+      if (queuedBytes <= QUEUED_BYTES_SMALL) return;
+      await delay(QUEUE_MS);
+    }
   }
 
   async #tellUpdates(): Promise<void> {
@@ -216,6 +221,7 @@ export class FlowWatch {
         visit(entry);
       });
       this.#hasListed = true;
+      if (options.tellsMissed) await this.#eventsRead();
       for (const { end } of lists) end();
       return { number, told };
     };

@@ -61,6 +61,27 @@ t.test('a connection that opens while all are listed counts once', async (t) => 
   t.equal(crowd.size, 1, 'there are ten');
 });
 
+t.test('events that come late of what was listed, or of what had ended by then, do not count', async (t) => {
+  const crowd = new Crowd({
+    connectionsMax: 3,
+    holdBack: async () => undefined,
+    log: createLog({ write: () => {} }),
+  });
+  t.teardown(() => crowd.stop());
+  crowd.event(event('new', 1));
+  const { listed, end } = crowd.list();
+  listed(event('new', 2));
+  crowd.event(event('new', 2));
+  crowd.event(event('destroy', 1));
+  crowd.event(event('destroy', 3));
+  listed(event('new', 3));
+  end();
+  crowd.event(event('new', 4));
+  t.equal(crowd.size, 0, 'there are two');
+  crowd.event(event('new', 5));
+  t.equal(crowd.size, 1, 'there are three');
+});
+
 t.test('sources over the limit are not held back, which is told, until others are free', async (t) => {
   const logged: string[] = [];
   const crowd = new Crowd({

@@ -11,8 +11,8 @@ const FREE_SHARE = 0.9;
 /** Changes of one moment go to the kernel together. */
 const WRITE_MS = 10;
 const RETRY_MS = 1_000;
-/** Connections that are known to have opened during a listing; more are counted twice until the next one. */
-const OPENED_MAX = 1_000_000;
+/** Connections that are known to be counted during a listing; more may be counted twice until the next one. */
+const COUNTED_MAX = 1_000_000;
 
 /** Sources to be held back: all of them, whatever was said before; at most SOURCES_MAX of a family. */
 export type HeldBack = Readonly<Record<Family, readonly bigint[]>>;
@@ -37,9 +37,13 @@ export class Crowd implements ConnectionObserver {
   readonly #options: CrowdOptions;
   #counts = perFamily(() => new Map<bigint, number>());
   readonly #held = perFamily(() => new Set<bigint>());
-  /** Ids of connections that opened since the last listing began: it may hold them, too. */
-  #opened: Set<number> | undefined;
+  /**
+   * Ids of connections that the listing under way or an event since has told of: it may hold what an event told, and
+   * events come late of what it held.
+   */
+  #counted: Set<number> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #isStopped = false;
   /** The kernel's sets hold what is held back here, as far as is known. */
   #isTold = false;
   /** It was told that there are more sources to hold back than can be. */
@@ -65,25 +69,35 @@ export class Crowd implements ConnectionObserver {
   }
 
   event(event: ConntrackEvent): void {
-    if (event.kind === 'new') {
-      if (this.#opened !== undefined && this.#opened.size < OPENED_MAX) this.#opened.add(event.id);
-      this.#open(event);
-    } else if (event.kind === 'destroy') this.#close(event);
+    if (event.kind === 'new') this.#openOnce(event);
+    else if (event.kind === 'destroy') {
+      // What was not counted yet is not in the listing either, or must not be counted by it.
+      if (!this.#isFirst(event)) this.#close(event);
+    }
   }
 
   /** Counts anew: events may have been lost that would have held a source back, or freed it. */
   list() {
     this.#counts = perFamily(() => new Map());
-    const opened = new Set<number>();
-    this.#opened = opened;
-    const listed = (entry: Connection) => {
-      if (!opened.has(entry.id)) this.#open(entry);
-    };
+    this.#counted = new Set();
+    const listed = (entry: Connection) => this.#openOnce(entry);
     const end = () => {
-      this.#opened = undefined;
+      this.#counted = undefined;
       this.#freeAll();
     };
     return { listed, end };
+  }
+
+  /** Whether nothing was told of a connection since the listing under way began. */
+  #isFirst({ id }: Connection): boolean {
+    const counted = this.#counted;
+    if (counted === undefined || counted.has(id) || counted.size === COUNTED_MAX) return false;
+    counted.add(id);
+    return true;
+  }
+
+  #openOnce(entry: Connection): void {
+    if (this.#isFirst(entry) || !this.#counted?.has(entry.id)) this.#open(entry);
   }
 
   #open({ mark, original: { src } }: Connection): void {
@@ -126,6 +140,7 @@ export class Crowd implements ConnectionObserver {
   }
 
   stop(): void {
+    this.#isStopped = true;
     clearTimeout(this.#timer);
   }
 
@@ -163,7 +178,7 @@ export class Crowd implements ConnectionObserver {
       this.#options.log.debug('the kernel could not be told which sources to hold back', {
         error: error as Error,
       });
-      this.#timer ??= setTimeout(() => void this.#write(), RETRY_MS);
+      if (!this.#isStopped) this.#timer ??= setTimeout(() => void this.#write(), RETRY_MS);
     }
   }
 }

@@ -89,7 +89,7 @@ export class Revoker {
   /** The generation under which the last sweep was complete. */
   #swept: number | undefined;
   /** How often the destination of a connection was asked where it stands, by id. */
-  #probed: { readonly under: InForce; readonly times: Map<number, number> } | undefined;
+  #probed: { readonly generation: number; readonly times: Map<number, number> } | undefined;
   #hasTold = false;
   readonly #stopping = new AbortController();
 
@@ -187,7 +187,8 @@ export class Revoker {
   async #pass(): Promise<boolean> {
     const inForce = this.#options.inForce();
     if (inForce === undefined || inForce.generation === this.#swept) return true;
-    if (this.#probed?.under !== inForce) this.#probed = { under: inForce, times: new Map() };
+    const { generation } = inForce;
+    if (this.#probed?.generation !== generation) this.#probed = { generation, times: new Map() };
     const probed = this.#probed.times;
     const { quiet, open, isWhole } = await this.#list(inForce, probed);
     for (let next = 0; next < quiet.length; next += DELETIONS_AT_ONCE) {
@@ -210,7 +211,7 @@ export class Revoker {
         await this.#pause(CHANGE_MS);
       return false;
     }
-    if (isWhole) this.#swept = inForce.generation;
+    if (isWhole) this.#swept = generation;
     return isWhole;
   }
 
