@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from 'sluice-gateway/config/config.js';
 import type { Log } from 'sluice-gateway/log.js';
-import { scrubBodies, writeWhole } from 'sluice-gateway/snapshot/folder.js';
+import { openSnapshotFolder, scrubBodies, writeWhole } from 'sluice-gateway/snapshot/folder.js';
 import { MANIFEST_FILE } from 'sluice-gateway/snapshot/format.js';
 import { AwsFollower } from './aws/follow.js';
 import { FEEDS_FILE, FeedKeeper } from './feeds/keeper.js';
@@ -41,6 +41,8 @@ export class ControllerClient {
   readonly #seen = new Set<string>();
   /** What the newest snapshot was made from. */
   #known: Known | undefined;
+  /** Digest of the policy in the newest snapshot. */
+  #source: string | undefined;
   #keeping: NodeJS.Timeout | undefined;
   #told = '';
   #isFailing = false;
@@ -55,6 +57,9 @@ export class ControllerClient {
   async run(): Promise<void> {
     await mkdir(this.#config.snapshot.path, { recursive: true });
     await scrubBodies(this.#config.snapshot.path);
+    const store = await openSnapshotFolder(this.#config.snapshot.path);
+    const manifest = await store.readManifest();
+    if (manifest !== 'unknown') this.#source = manifest?.policy.source;
     this.#inventory = await readKnownInventory(this.#config.snapshot.path).catch((error: Error) => {
       this.#log.error('what was known of AWS is lost, it is read anew', { error });
       return emptyInventory();
@@ -104,7 +109,14 @@ export class ControllerClient {
 
   /** What has another file or folder in its place is watched anew. */
   async #pollPolicy(): Promise<void> {
-    const look = () => statSync(this.#config.policy.path, { throwIfNoEntry: false })?.ino;
+    const look = () => {
+      try {
+        return statSync(this.#config.policy.path).ino;
+      } catch {
+        // Reading it tells why.
+        return undefined;
+      }
+    };
     let inode = look();
     let watcher = this.#watchPolicy();
     while (!this.#stopping.signal.aborted) {
@@ -135,7 +147,7 @@ export class ControllerClient {
     });
     this.#inventory = follower.inventory;
     await follower.run();
-    clearTimeout(this.#keeping);
+    if (this.#keeping !== undefined) await this.#keepInventory();
   }
 
   async #keepInventory(): Promise<void> {
@@ -180,7 +192,8 @@ export class ControllerClient {
       await this.#feeds?.want(feedsOf(loaded.groups));
       const now = new Date();
       const options = { ...resolveOptions(this.#config), now, ...this.#feeds?.learnt };
-      const sparing = { ...options, before: this.#known, isAged: why === 'refreshed' };
+      const since = { before: this.#known, sourceInForce: this.#source };
+      const sparing = { ...options, ...since, isAged: why === 'refreshed' };
       const { content, warnings, known } = resolveWanted(loaded, this.#inventory, sparing);
       this.#known = known;
       doing = 'the snapshot can not be written';
@@ -188,6 +201,7 @@ export class ControllerClient {
       const whole = { ...content, provenance };
       const { path } = this.#config.snapshot;
       const { revision, changed } = await writeSnapshot(path, whole, { now, seen: this.#seen });
+      this.#source = content.source;
       if (changed) this.#log.info('snapshot written', { revision });
       if (this.#isFailing) this.#log.info('the policy is good again and in the snapshot', { revision });
       this.#isFailing = false;

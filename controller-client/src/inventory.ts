@@ -108,6 +108,16 @@ export function emptyInventory(): Inventory {
   return { scopes: [], functions: [], subnets: [], vpcs: [], interfaces: [], instances: [], prefixLists: [] };
 }
 
+/** Of a subnet that several accounts share, as it was seen last. */
+export function subnetsById({ subnets }: Pick<Inventory, 'subnets'>): ReadonlyMap<string, Subnet> {
+  const byId = new Map<string, Subnet>();
+  for (const subnet of subnets) {
+    const known = byId.get(subnet.id);
+    if (known === undefined || known.seenAt <= subnet.seenAt) byId.set(subnet.id, subnet);
+  }
+  return byId;
+}
+
 /**
  * A subnet that a function names and its scope does not list: just deleted, or no longer shared with the
  * account.

@@ -18,7 +18,7 @@ import {
   OPTIONAL_PARTS,
 } from './inventory.js';
 import type { SnapshotContent } from './snapshot/write.js';
-import { type Diagnostic, printDiagnostic, quote } from './sources/diagnostics.js';
+import { printDiagnostic, quote } from './sources/diagnostics.js';
 import { loadPolicy } from './sources/load.js';
 import type { LoadedPolicy } from './sources/model.js';
 
@@ -42,6 +42,8 @@ export interface WantedOptions extends Omit<ResolveOptions, 'before'> {
   readonly before?: Known | undefined;
   /** What did not change since may have grown too old. */
   readonly isAged?: boolean;
+  /** `source` of the policy in force: the same is not refused for what AWS no longer knows. */
+  readonly sourceInForce?: string | undefined;
   /** Of names and feeds. */
   readonly status?: readonly FeedStatus[];
 }
@@ -148,8 +150,10 @@ export function resolveWanted(
   options: WantedOptions = {},
 ): Wanted {
   const { before } = options;
+  const source = sourceOf(loaded);
   const resolution = resolveGroups(loaded.groups, inventory, {
     ...options,
+    wasGood: source === options.sourceInForce,
     outlasting: deniedOnly(loaded),
     before: before && { ...before, specs: before.loaded.groups },
   });
@@ -162,7 +166,7 @@ export function resolveWanted(
     before !== undefined && changedFunctions(before.inventory, inventory)?.some(hasMoved) === false;
   const missing = isWhereItWas ? before.missing : missingSubnets(inventory);
   const warnings = [
-    ...loaded.warnings.map((warning: Diagnostic) => printDiagnostic(warning)),
+    ...[...loaded.warnings, ...resolution.gone].map((warning) => printDiagnostic(warning)),
     ...problems.map(({ group, message }) => `group ${quote(group)}: ${message}`),
     ...missing.map(
       ({ functionArn, subnetId }) =>
@@ -172,7 +176,7 @@ export function resolveWanted(
   return {
     content: {
       policy: loaded.policy,
-      source: sourceOf(loaded),
+      source,
       groups: expiring(loaded, groups),
       inventory: {
         functions,

@@ -45,6 +45,11 @@ const RATES = {
   tagging: { perSecond: 10, burst: 10 },
 } as const satisfies Record<string, Rate>;
 
+/** AWS answers within seconds: what does not is asked again, and holds nobody up for ever. */
+const TIME_LIMITS = { connectionTimeout: 5_000, requestTimeout: 30_000, throwOnRequestTimeout: true };
+/** A queue answers when it has something, or after 20 s. */
+const QUEUE_TIME_LIMITS = { ...TIME_LIMITS, requestTimeout: 40_000 };
+
 type Credentials = LambdaClient['config']['credentials'];
 type Next = (args: unknown) => Promise<unknown>;
 
@@ -97,7 +102,7 @@ export function createClientPool(): ClientPool {
     const account = JSON.stringify([accountId, identity]);
     const known = credentials.get(account);
     const how = known === undefined ? credentialsOf(identity, region) : { credentials: known };
-    const lambda = new LambdaClient({ region, ...mode(), ...how });
+    const lambda = new LambdaClient({ region, ...mode(), ...how, requestHandler: TIME_LIMITS });
     credentials.set(account, lambda.config.credentials);
     const { requestHandler } = lambda.config;
     const config = { region, ...mode(), credentials: lambda.config.credentials, requestHandler };
@@ -115,7 +120,8 @@ export function createClientPool(): ClientPool {
       return clients;
     },
     queue: ({ region, ...identity }) => {
-      const client = new SQSClient({ region, ...mode(), ...credentialsOf(identity, region) });
+      const how = { ...mode(), ...credentialsOf(identity, region), requestHandler: QUEUE_TIME_LIMITS };
+      const client = new SQSClient({ region, ...how });
       queues.push(client);
       return client;
     },

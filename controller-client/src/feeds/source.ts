@@ -23,10 +23,16 @@ function checkSize(bytes: number, what: string): void {
 }
 
 async function readLocal(path: string, before: string): Promise<Fetched | undefined> {
-  const { ino, mtimeMs, size } = await stat(path);
-  checkSize(size, path);
-  const tag = `${ino} ${mtimeMs} ${size}`;
-  return tag === before ? undefined : { bytes: await readFile(path), tag };
+  const tagOf = async () => {
+    const { ino, mtimeMs, size } = await stat(path);
+    checkSize(size, path);
+    return `${ino} ${mtimeMs} ${size}`;
+  };
+  const tag = await tagOf();
+  if (tag === before) return undefined;
+  const bytes = await readFile(path);
+  if (tag !== (await tagOf())) throw new Error(`Cannot read feed: ${path} was written while it was read`);
+  return { bytes, tag };
 }
 
 async function readWeb(url: string, before: string): Promise<Fetched | undefined> {

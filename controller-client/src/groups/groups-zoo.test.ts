@@ -174,6 +174,15 @@ const layouts: readonly Layout[] = [
     hold: { id: '192.0.2.0/24', name: '3.5.0.0/19 2600:1fa0::/40', without: '192.0.3.0/24' },
   },
   {
+    what: "AWS's own prefix list as two accounts know it, one of them from long ago",
+    aws: {
+      scopes: [scope(one), scope(two)],
+      prefixLists: [list('pl-1', 's3', '3.5.0.0/19'), { ...list('pl-1', 's3', '3.5.0.0/20'), ...two }],
+    },
+    groups: { any: '{ prefixList: pl-1 }', theirs: `{ prefixList: pl-1, accountId: "${two.accountId}" }` },
+    hold: { any: '3.5.0.0/19 3.5.0.0/20', theirs: '3.5.0.0/20' },
+  },
+  {
     what: 'a prefix list that AWS does not show',
     aws: {},
     groups: { g: '{ prefixList: pl-x }' },

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import type { Identity } from 'sluice-gateway/snapshot/format.js';
-import type { Inventory, LambdaFunction, Subnet } from '../inventory.js';
+import { type Inventory, type LambdaFunction, type Subnet, subnetsById } from '../inventory.js';
 import { changedFunctions, hasMoved } from './delta.js';
 import { type AgeLimit, InterfaceUse, isFresh, parseBlocks } from './interfaces.js';
 
@@ -141,7 +141,7 @@ export function identifyFunctions(
   const again = touched(inventory, limit, isAged ? undefined : before?.inventory);
   const old = before?.functions ?? [];
   if (again === undefined) return old;
-  const subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
+  const subnets = subnetsById(inventory);
   let at = 0;
   let isOther = inventory.functions.length !== old.length;
   // Both lists are in the order of ARNs.

@@ -98,3 +98,13 @@ export class Holes {
     });
   }
 }
+
+/** When the first of these members expires, and what of their prefixes does not. */
+export function expiryOf(
+  members: readonly Member[],
+): { readonly at: Date; readonly prefixes: readonly Prefix[] } | undefined {
+  const times = members.flatMap(({ until }) => (until === undefined ? [] : [until.getTime()]));
+  if (times.length === 0) return undefined;
+  const lasting = members.filter(({ until }) => until === undefined);
+  return { at: new Date(Math.min(...times)), prefixes: sortPrefixes(lasting.map(({ prefix }) => prefix)) };
+}

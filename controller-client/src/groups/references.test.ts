@@ -8,6 +8,7 @@ import { resolveWanted } from '../wanted.js';
 import { ago, eni, fn, NOW, one, S1, scope } from './zoo-fixture.js';
 
 const AGE = 4_000;
+const OPTIONS = { now: NOW, eniMaxAgeSeconds: 900 };
 
 /** AWS has not answered for longer than interface addresses count. */
 const silent = {
@@ -25,15 +26,18 @@ const rule = (name: string, priority: number, action: string, sides: string, res
 const from = (group: string) => `src: [${group}], dst: [Anywhere]`;
 
 /** The addresses of each group in the snapshot, what is told, or why it is refused. */
-function wanted(t: Test, groups: readonly string[], rules: readonly string[], inventory = silent) {
+function wanted(
+  t: Test,
+  groups: readonly string[],
+  rules: readonly string[],
+  inventory = silent,
+  sourceInForce?: string,
+) {
   const path = join(t.testdir(), 'policy.yaml');
   const items = (list: readonly string[]) => list.map((item) => `  - ${item}\n`).join('');
   writeFileSync(path, `version: sluice.policy/1\nsmartGroups:\n${items(groups)}policies:\n${items(rules)}`);
   try {
-    const { content, warnings } = resolveWanted(loadPolicy(path), inventory, {
-      now: NOW,
-      eniMaxAgeSeconds: 900,
-    });
+    const { content, warnings } = resolveWanted(loadPolicy(path), inventory, { ...OPTIONS, sourceInForce });
     const groups = content.groups.slice(2);
     const hold = groups.map(({ name, prefixes }) => [name, prefixes.map(printPrefix).join()]);
     const expire = groups.flatMap(({ name, expires }) =>
@@ -42,13 +46,27 @@ function wanted(t: Test, groups: readonly string[], rules: readonly string[], in
         : [[name, `${expires.at.toISOString()} ${expires.prefixes.map(printPrefix)}`]],
     );
     return {
+      source: content.source,
       ...{ hold: Object.fromEntries(hold), expire: Object.fromEntries(expire) },
       warnings: warnings.join('\n'),
     };
   } catch (error) {
-    return { refused: (error as Error).message, expire: undefined };
+    return { refused: (error as Error).message, expire: undefined, source: undefined };
   }
 }
+
+t.test('what is gone from AWS is refused in new policy, and told of what was in force', async (t) => {
+  const groups = [
+    `{ name: one, selector: { any: [ { all: { type: subnet, id: ${S1.id} } }, { all: { cidr: 10.9.0.0/16 } } ] } }`,
+  ];
+  const rules = [rule('p', 1, 'PERMIT', from('one'))];
+  const { source } = wanted(t, groups, rules);
+  const without = { ...silent, functions: [], interfaces: [], subnets: [] };
+  const gone = `policy.yaml:3:44: unknown subnet "${S1.id}": AWS knows none of this id here`;
+  t.match(wanted(t, groups, rules, without).refused, gone);
+  const told = wanted(t, groups, rules, without, source);
+  t.match(told, { hold: { one: '10.9.0.0/16' }, warnings: gone });
+});
 
 t.test('while AWS is silent old interface addresses are denied on, and permitted no more', async (t) => {
   const rules = [rule('d', 1, 'DENY', from('bad')), rule('p', 2, 'PERMIT', from('good'))];

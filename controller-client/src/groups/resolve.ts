@@ -1,6 +1,12 @@
 import { comparePrefixes, type Prefix, sortPrefixes } from 'sluice-gateway/net/prefix.js';
 import { SYSTEM_GROUPS } from 'sluice-gateway/policy/model.js';
-import type { Instance, Inventory, LambdaFunction, Subnet } from '../inventory.js';
+import {
+  type Instance,
+  type Inventory,
+  type LambdaFunction,
+  type Subnet,
+  subnetsById,
+} from '../inventory.js';
 import { type Diagnostic, PolicyError, quote } from '../sources/diagnostics.js';
 import {
   type AddressSelector,
@@ -13,7 +19,7 @@ import {
 import { changedFunctions, type FunctionChange, hasMoved } from './delta.js';
 import { matchesGlob } from './glob.js';
 import { type AgeLimit, ENI_MAX_AGE_SECONDS, InterfaceUse, parseBlocks, scopeKey } from './interfaces.js';
-import { Holes, type Member, sortMembers } from './members.js';
+import { expiryOf, Holes, type Member, sortMembers } from './members.js';
 import { type Selectable, scopesOf, selecting, whyUnknown } from './select.js';
 import { type FunctionProblem, sharingProblems, tellsSharing } from './sharing.js';
 import { SYSTEM_PREFIXES } from './system.js';
@@ -42,6 +48,8 @@ export interface Resolution {
   /** The system groups, then the groups of the policy in its order. */
   readonly groups: readonly ResolvedGroup[];
   readonly problems: readonly FunctionProblem[];
+  /** What is named by an id and gone. */
+  readonly gone: readonly Diagnostic[];
 }
 
 /** What a name or feed was last known to hold. */
@@ -52,6 +60,8 @@ export interface KnownFeed {
 export interface ResolveOptions extends Partial<AgeLimit> {
   /** By `feedKey`; what is not there was never learnt. */
   readonly feeds?: ReadonlyMap<string, KnownFeed>;
+  /** The policy was good before: what it names by an id and AWS no longer knows is told, and no error. */
+  readonly wasGood?: boolean;
   /** Refuses groups whose functions share addresses with functions outside of them. */
   readonly strictIdentity?: boolean;
   /** Groups whose interface addresses stay, however old, while AWS does not answer: see `deniedOnly`. */
@@ -86,6 +96,7 @@ function distinctPrefixes(members: readonly Member[], before?: readonly Prefix[]
 
 class Resolver {
   readonly errors: Diagnostic[] = [];
+  readonly gone: Diagnostic[] = [];
   readonly problems: FunctionProblem[] = [];
   readonly #inventory: Inventory;
   readonly #options: ResolveOptions;
@@ -97,14 +108,14 @@ class Resolver {
   #lazyUse: InterfaceUse | undefined;
   #lazyUseOfAnyAge: InterfaceUse | undefined;
   readonly #limit: AgeLimit;
-  readonly #blocks = new Map<string, readonly Prefix[]>();
+  readonly #blocks = new Map<object, readonly Prefix[]>();
 
   constructor(specs: readonly GroupSpec[], inventory: Inventory, options: ResolveOptions) {
     const { now = new Date(), eniMaxAgeSeconds = ENI_MAX_AGE_SECONDS } = options;
     this.#inventory = inventory;
     this.#options = options;
     this.#specs = new Map(specs.map((spec) => [spec.name, spec]));
-    this.#subnets = new Map(inventory.subnets.map((subnet) => [subnet.id, subnet]));
+    this.#subnets = subnetsById(inventory);
     this.#allLearnt = inventory.scopes.every(({ refreshedAt }) => refreshedAt !== undefined);
     this.#limit = { now, eniMaxAgeSeconds };
     this.#before = new Map(options.before?.resolution.groups.map((group) => [group.name, group]));
@@ -242,7 +253,7 @@ class Resolver {
     );
     const lacks = whyUnknown(selector, this.#inventory);
     if (lists.length === 0 && lacks === undefined) {
-      this.errors.push({
+      this.#unknown({
         ...at,
         message: `unknown prefix list ${quote(prefixList)}: AWS shows none of this id or name here`,
       });
@@ -275,11 +286,16 @@ class Resolver {
     };
   }
 
+  /** Nothing to be in a group: an error of new policy, but no reason to keep what is in force from changing. */
+  #unknown(diagnostic: Diagnostic): void {
+    (this.#options.wasGood === true ? this.gone : this.errors).push(diagnostic);
+  }
+
   /** Of what is named by its id AWS knows one, or the policy is wrong; a function may be deployed later. */
   #checkId({ type, id, at }: ResourceExpression, resources: readonly Selectable[]): void {
     if (id === undefined || type === 'serverless') return;
     if (resources.some((one) => 'id' in one && one.id === id)) return;
-    this.errors.push({ ...at, message: `unknown ${type} ${quote(id)}: AWS knows none of this id here` });
+    this.#unknown({ ...at, message: `unknown ${type} ${quote(id)}: AWS knows none of this id here` });
   }
 
   #instance(one: Instance): Member[] {
@@ -340,19 +356,11 @@ class Resolver {
     via: string,
     by?: string,
   ) {
-    const blocks = this.#blocks.get(resource.id) ?? parseBlocks(resource.id, resource.cidrs);
-    this.#blocks.set(resource.id, blocks);
+    const blocks = this.#blocks.get(resource) ?? parseBlocks(resource.id, resource.cidrs);
+    this.#blocks.set(resource, blocks);
     const why = { via, ...(by === undefined ? {} : { by }), ...seen(resource.seenAt) };
     return blocks.map((prefix): Member => ({ prefix, ...why }));
   }
-}
-
-/** When the first of these members expires, and what of their prefixes does not. */
-function expiryOf(members: readonly Member[]): ResolvedGroup['expires'] {
-  const times = members.flatMap(({ until }) => (until === undefined ? [] : [until.getTime()]));
-  if (times.length === 0) return undefined;
-  const lasting = members.filter(({ until }) => until === undefined);
-  return { at: new Date(Math.min(...times)), prefixes: sortPrefixes(lasting.map(({ prefix }) => prefix)) };
 }
 
 function isResource(expression: Expression): expression is ResourceExpression {
@@ -370,7 +378,7 @@ const selects = ({ expressions }: GroupSpec, fn: LambdaFunction | undefined) =>
  * Turns groups as written into prefixes. A function contributes every IPv4 and IPv6 block of each of its subnets:
  * a dual-stack function sends from both; with `resolve: eni` the addresses of its network interfaces, as long as
  * they were seen lately. Throws PolicyError for a resource named by an id that a fully learnt inventory does not
- * hold. O(groups × resources).
+ * hold, where the policy was not good before. O(groups × resources).
  */
 export function resolveGroups(
   specs: readonly GroupSpec[],
@@ -388,5 +396,5 @@ export function resolveGroups(
   const problems = [...before, ...resolver.problems].sort(
     (a, b) => order.get(a.group)! - order.get(b.group)!,
   );
-  return { groups, problems };
+  return { groups, problems, gone: resolver.gone };
 }

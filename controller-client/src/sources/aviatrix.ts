@@ -179,7 +179,8 @@ export class RuleAdapter {
     }
     if (!valueAt(node, 'priority')) entries.push({ key: 'priority', at: node.at, value: scalar(0, node) });
     const watched = this.#watch(node);
-    if (watched !== undefined && !valueAt(node, 'enforcement')) entries.push(watched);
+    const enforcement = valueAt(node, 'enforcement');
+    if (watched !== undefined && (enforcement === undefined || isEmpty(enforcement))) entries.push(watched);
     return { ...node, entries };
   }
 

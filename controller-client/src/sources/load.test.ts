@@ -82,6 +82,48 @@ t.test('files that hold the same give what was read before', async (t) => {
   t.equal(loadPolicy(folder, after), after);
 });
 
+t.test('a rule that is watched does so where its enforcement is empty', async (t) => {
+  const any = '["def000ad-0000-0000-0000-000000000000"]';
+  const folder = t.testdir({
+    'rules.tf': `resource "aviatrix_distributed_firewalling_policy_list" "l" {
+  policies {
+    name             = "r"
+    action           = "PERMIT"
+    priority         = 1
+    protocol         = "ANY"
+    watch            = true
+    enforcement      = ""
+    src_smart_groups = ${any}
+    dst_smart_groups = ${any}
+  }
+}
+`,
+  });
+  t.equal(loadPolicy(folder).policy.rules[0]!.enforcement, 'MONITOR');
+});
+
+t.test('a plan that does not know a condition is refused, whatever the condition is called', async (t) => {
+  const unknown = { id: true, uuid: true, selector: [{ match_expressions: [{ tags: { id: true } }] }] };
+  const [mode, type, address] = ['managed', 'aviatrix_smart_group', 'aviatrix_smart_group.g'];
+  const plan = {
+    format_version: '1.2',
+    planned_values: {
+      root_module: {
+        resources: [
+          {
+            ...{ mode, type, address, name: 'g' },
+            values: { name: 'g', selector: [{ match_expressions: [{ type: 'vm', tags: { team: 'pay' } }] }] },
+          },
+        ],
+      },
+    },
+    resource_changes: [{ mode, type, address, change: { after_unknown: unknown } }],
+  };
+  const folder = t.testdir({ 'plan.json': JSON.stringify(plan) });
+  t.match(messageOf(folder), /: "id" is not known before the plan is applied/);
+  t.notMatch(messageOf(folder), /uuid/);
+});
+
 t.test('rulesets are tried in the order of their attachment points', async (t) => {
   const folder = t.testdir({
     'rulesets.tf': readFileSync(join(fixtures, 'corpus/rulesets.tf')),

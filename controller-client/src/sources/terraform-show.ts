@@ -90,13 +90,15 @@ class ShowReader {
     }
   }
 
-  #checkKnown(what: string, unknown: Node): void {
+  #checkKnown(what: string, unknown: Node, mayBeUnknown = MAY_BE_UNKNOWN): void {
     if (unknown.kind === 'scalar' && unknown.value === true) {
       this.#out.say(unknown.at, `${quote(what)} is not known before the plan is applied: ${GIVE_STATE}`);
     }
-    for (const item of itemsOf(unknown)) this.#checkKnown(what, item);
+    for (const item of itemsOf(unknown)) this.#checkKnown(what, item, mayBeUnknown);
     for (const { key, value } of unknown.kind === 'map' ? unknown.entries : []) {
-      if (!MAY_BE_UNKNOWN.has(key)) this.#checkKnown(key, value);
+      // In a selector they are conditions, or names of tags.
+      const inner = key === 'selector' ? new Set<string>() : mayBeUnknown;
+      if (!mayBeUnknown.has(key)) this.#checkKnown(key, value, inner);
     }
   }
 
