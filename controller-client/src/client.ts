@@ -1,5 +1,5 @@
-import { existsSync, statSync, watch } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { existsSync, statSync, watch, writeFileSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from 'sluice-gateway/config/config.js';
@@ -21,6 +21,8 @@ const QUIET_MS = 100;
 const POLL_MS = 5_000;
 /** How long after an event what is known of AWS is written to its file. */
 const KEEP_MS = 30_000;
+/** There while the snapshot may hold what the file of what is known of AWS does not. */
+const BEHIND_FILE = 'inventory-behind';
 
 /** Policy or feeds may be other; AWS was read in full, which gives everything another age; or an event told of a change. */
 type Why = 'looked' | 'refreshed' | 'event';
@@ -35,6 +37,8 @@ export class ControllerClient {
   #hasAsked = false;
   /** A snapshot is there, and what was known of AWS when it was made is not: groups would lose members by it. */
   #isLost = false;
+  /** A client before ended without keeping what events told: AWS is asked before anything is published. */
+  #isBehind = false;
   #feeds: FeedKeeper | undefined;
   #ledger = new Ledger();
   /** Bodies in the snapshot's folder. */
@@ -68,6 +72,7 @@ export class ControllerClient {
       this.#config.inventory === undefined ||
       this.#inventory.scopes.some(({ refreshedAt }) => refreshedAt !== undefined);
     const hasSnapshot = existsSync(join(this.#config.snapshot.path, MANIFEST_FILE));
+    this.#isBehind = this.#config.inventory !== undefined && existsSync(this.#behindFile);
     this.#isLost = !this.#hasAsked && hasSnapshot && this.#inventory.scopes.length === 0;
     this.#ledger = await Ledger.open(this.#config.snapshot.path);
     this.#feeds = await FeedKeeper.open({
@@ -140,8 +145,10 @@ export class ControllerClient {
       signal: this.#stopping.signal,
       learnt: async (how) => {
         this.#inventory = follower.inventory;
-        if (how === 'full') await this.#keepInventory();
-        else this.#keepInventorySoon();
+        if (how === 'full') {
+          this.#isBehind = false;
+          await this.#keepInventory();
+        } else this.#keepInventorySoon();
         await this.#build(how === 'full' ? 'refreshed' : 'event');
       },
     });
@@ -161,11 +168,18 @@ export class ControllerClient {
     }
     this.#hasAsked = true;
     await writeWhole(join(this.#config.snapshot.path, INVENTORY_FILE), JSON.stringify(this.#inventory));
+    await rm(this.#behindFile, { force: true });
+  }
+
+  get #behindFile(): string {
+    return join(this.#config.snapshot.path, BEHIND_FILE);
   }
 
   /** The file holds everything: it is written when events pause, and not on the way of one to the gateway. */
   #keepInventorySoon(): void {
-    this.#keeping ??= setTimeout(() => {
+    if (this.#keeping !== undefined) return;
+    writeFileSync(this.#behindFile, '');
+    this.#keeping = setTimeout(() => {
       this.#keepInventory().catch((error: Error) => {
         this.#log.error('what is known of AWS could not be kept', { error });
       });
@@ -185,7 +199,8 @@ export class ControllerClient {
   }
 
   async #buildOnce(why: Why): Promise<void> {
-    if (this.#inventory === undefined || !this.#hasAsked || this.#stopping.signal.aborted) return;
+    if (this.#inventory === undefined || !this.#hasAsked || this.#isBehind) return;
+    if (this.#stopping.signal.aborted) return;
     let doing = 'the policy can not be used';
     try {
       const loaded = this.#loadPolicy(why);
