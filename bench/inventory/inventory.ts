@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { clientArguments } from 'sluice-controller-client/command.js';
 import type { Manifest } from 'sluice-gateway/snapshot/format.js';
+import { eventOf } from 'sluice-test/support/aws/event.js';
 import { Namespace } from 'sluice-test/support/namespace.js';
 import { type Bench, type Report, spreadOf } from '../harness.js';
 import {
@@ -157,16 +158,10 @@ function peakBytes({ pid }: ChildProcess): number {
   return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
 }
 
-const eventOf = ({ account, name, tags }: Probe) =>
-  JSON.stringify({
-    account,
-    region: REGION,
-    'detail-type': 'AWS API Call via CloudTrail',
-    detail: {
-      eventSource: 'lambda.amazonaws.com',
-      eventName: 'TagResource20170331v2',
-      requestParameters: { resource: `arn:aws:lambda:${REGION}:${account}:function:${name}`, tags },
-    },
+const tagging = ({ account, name, tags }: Probe) =>
+  eventOf({ account, region: REGION }, 'TagResource20170331v2', {
+    resource: `arn:aws:lambda:${REGION}:${account}:function:${name}`,
+    tags,
   });
 
 /**
@@ -195,7 +190,7 @@ async function followEvents(
       await once(endpoint, 'message');
       const startMs = performance.now();
       const QueueUrl = `${url}/${accountId(0)}/${QUEUE}`;
-      await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: eventOf(step) }));
+      await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: tagging(step) }));
       const wanted = isMember ? cidrOf(number, index % (SUBNETS / ACCOUNTS)) : '';
       await site.until((manifest) => site.prefixesOf(manifest, 'probe').join() === wanted);
       toSnapshot.push(performance.now() - startMs);

@@ -25,7 +25,6 @@ import { LABEL_VALUES_MAX } from './metrics/labels.js';
 import { createMetrics, type Metrics } from './metrics/metrics.js';
 import { type MetricsServer, parseListen, serveMetrics } from './metrics/server.js';
 import { exportSources } from './metrics/sources.js';
-import { printPrefix } from './net/prefix.js';
 import { NETLINK_NETFILTER, NETLINK_ROUTE, NetlinkConnection } from './netlink/connection.js';
 import { isBusy, isPermissionDenied } from './netlink/error.js';
 import type { NflogPacket } from './nflog/decode.js';
@@ -42,7 +41,6 @@ import { RuleCounters } from './rule-counters.js';
 import { RuleHistory } from './rule-history.js';
 import type { Health } from './service-manager.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
-import type { Snapshot } from './snapshot/read.js';
 import { enableForwarding, enableTracking, hasInterface } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
@@ -81,7 +79,7 @@ export class Gateway {
   readonly #assembler: FlowAssembler;
   #preflight: Preflight | undefined;
   #matcher = matcherOf(undefined, []);
-  #matched: { readonly snapshot: Snapshot | undefined; readonly own: string } | undefined;
+  #matched: Pick<Applied, 'snapshot' | 'own'> | undefined;
   #judged: (InForce & { readonly applied: Applied }) | undefined;
   /** The generation that the log last told of: a new revision of the same content has none of its own. */
   #told = 0;
@@ -227,7 +225,7 @@ export class Gateway {
   }
 
   #onApplied(applied: Applied, seconds: number): void {
-    const { snapshot, generation, policy } = applied;
+    const { snapshot, generation, policy, own } = applied;
     this.#metrics.applyTook('all', seconds);
     this.#crowd.tellAgain();
     if (snapshot !== undefined) {
@@ -237,11 +235,9 @@ export class Gateway {
       const fields = { revision: snapshot.revision, generation, seconds: Number(seconds.toFixed(3)) };
       this.#log[level]('in force', fields);
     }
-    const own = ownAddresses();
-    const names = own.map(printPrefix).join();
-    if (this.#matched?.snapshot !== snapshot || this.#matched?.own !== names) {
+    if (this.#matched?.snapshot !== snapshot || this.#matched?.own !== own) {
       this.#matcher = matcherOf(snapshot, own);
-      this.#matched = { snapshot, own: names };
+      this.#matched = applied;
     }
     if (snapshot === undefined) return;
     this.#changes.applied(applied.wanted!, generation);

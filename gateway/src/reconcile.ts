@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { enforce } from './enforce.js';
 import { Generations } from './generations.js';
 import type { Log } from './log.js';
@@ -32,6 +33,8 @@ export interface Applied {
   readonly snapshot: Snapshot | undefined;
   /** The same as it was wanted. */
   readonly wanted: Snapshot | undefined;
+  /** The gateway's addresses, which it leaves out; the same object as long as they are the same. */
+  readonly own: readonly Prefix[];
 }
 
 export interface ReconcilerOptions {
@@ -83,8 +86,6 @@ export class Reconciler {
   /** What the last attempt was about: another may be wanted by the time it fails. */
   #tried: Snapshot | undefined;
   #applied: Applied | undefined;
-  /** The gateway's addresses that the program leaves out. */
-  #own: readonly Prefix[] = [];
   /** Counts what calls for a reconciliation. `#settled` is the count when the last one began that succeeded. */
   #calls = 1;
   #settled = 0;
@@ -257,13 +258,12 @@ export class Reconciler {
       const at = now();
       const snapshot = this.#snapshotAt(wanted, at);
       const policy = this.#policyOf(snapshot, at);
-      this.#resume(snapshot, policy);
-      if (this.#isInForce(snapshot, policy)) this.#goOn(snapshot, policy);
+      const own = this.#ownNow();
+      this.#resume(snapshot, policy, own);
+      if (this.#isInForce(snapshot, policy, own)) this.#goOn(snapshot, policy);
       else {
-        const own = this.#options.ownAddresses();
         const applied = await this.#apply(policy, this.#compile(snapshot, policy, own));
-        this.#applied = { ...applied, snapshot, wanted };
-        this.#own = own;
+        this.#applied = { ...applied, snapshot, wanted, own };
       }
       const applied = this.#applied!;
       this.#settled = calls;
@@ -280,15 +280,13 @@ export class Reconciler {
   }
 
   /** Takes what another process left for applied, where it is what is wanted. */
-  #resume(snapshot: Snapshot | undefined, policy: PolicyInForce): void {
+  #resume(snapshot: Snapshot | undefined, policy: PolicyInForce, own: readonly Prefix[]): void {
     const remembered = this.#remembered;
     this.#remembered = undefined;
     if (remembered === undefined || snapshot === undefined || this.#hasDrifted) return;
-    const own = this.#options.ownAddresses();
     if (remembered.fingerprint !== this.#fingerprintOf(snapshot, policy, own)) return;
-    this.#own = own;
     const { generation } = remembered;
-    this.#applied = { generation, policy, compiled: undefined, snapshot, wanted: this.#tried };
+    this.#applied = { generation, policy, compiled: undefined, snapshot, wanted: this.#tried, own };
     this.#isProgramWhole = true;
     this.#options.onSwitch(remembered.generation, policy);
   }
@@ -297,8 +295,8 @@ export class Reconciler {
     return fingerprintOf(snapshot, policy, this.#options.interfaces, own);
   }
 
-  #fingerprintInForce({ snapshot, policy }: Applied): string {
-    return this.#fingerprintOf(snapshot!, policy, this.#own);
+  #fingerprintInForce({ snapshot, policy, own }: Applied): string {
+    return this.#fingerprintOf(snapshot!, policy, own);
   }
 
   /** What the next process may find in the kernel; undefined while that is not what is wanted. */
@@ -306,7 +304,7 @@ export class Reconciler {
     const applied = this.#applied;
     if (this.#isDirty || !this.#isProgramWhole || applied?.snapshot === undefined) return undefined;
     const numbers = applied.policy.rules.map(({ name, number }) => [name, number] as const);
-    const own = this.#own.map(printPrefix);
+    const own = applied.own.map(printPrefix);
     return { generation: applied.generation, numbers, own, fingerprint: this.#fingerprintInForce(applied) };
   }
 
@@ -334,6 +332,13 @@ export class Reconciler {
     return snapshot;
   }
 
+  /** The same object as in force, where the same addresses are. */
+  #ownNow(): readonly Prefix[] {
+    const own = this.#options.ownAddresses();
+    const before = this.#applied?.own;
+    return before !== undefined && isDeepStrictEqual(own, before) ? before : own;
+  }
+
   /** The same object as in force, where the same rules are. */
   #policyOf(snapshot: Snapshot | undefined, now: Date): PolicyInForce {
     if (snapshot === undefined) return noPolicy;
@@ -347,12 +352,11 @@ export class Reconciler {
    * Without a compiler that knows, by what it is made of: what was refused for its size left what is in force as it
    * was, and what another process left was made by another compiler.
    */
-  #isInForce(snapshot: Snapshot | undefined, policy: PolicyInForce): boolean {
+  #isInForce(snapshot: Snapshot | undefined, policy: PolicyInForce, own: readonly Prefix[]): boolean {
     const applied = this.#applied;
     const isWhole = this.#compiler === undefined && this.#isTableKnown && this.#isProgramWhole;
     if (!isWhole || applied === undefined) return false;
     if (snapshot === undefined || applied.snapshot === undefined) return snapshot === applied.snapshot;
-    const own = this.#options.ownAddresses();
     return this.#fingerprintOf(snapshot, policy, own) === this.#fingerprintInForce(applied);
   }
 
@@ -367,7 +371,7 @@ export class Reconciler {
   async #apply(
     policy: PolicyInForce,
     compilation: Compilation,
-  ): Promise<Omit<Applied, 'snapshot' | 'wanted'>> {
+  ): Promise<Pick<Applied, 'generation' | 'policy' | 'compiled'>> {
     const { applier, interfaces, onSwitch } = this.#options;
     this.#isProgramWhole = false;
     const generation = await enforce(compilation, {

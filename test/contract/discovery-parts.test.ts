@@ -5,6 +5,7 @@ import { Discovery, type DiscoveryOptions } from 'sluice-controller-client/aws/d
 import { FEATURES, type Feature } from 'sluice-controller-client/aws/permissions.js';
 import { emptyInventory, type Inventory } from 'sluice-controller-client/inventory.js';
 import t from 'tap';
+import '../support/aws/environment.js';
 import { type AwsEndpoint, startAwsEndpoint } from '../support/aws/server.js';
 import { AWS_RATES, type Operation, type RegionState, type State } from '../support/aws/state.js';
 
@@ -12,13 +13,6 @@ const ACCOUNT = '111122223333';
 const OTHER = '444455556666';
 const REGION = 'us-east-1';
 const AT = '2026-01-01T00:00:00.000Z';
-
-for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
-process.env.AWS_ACCESS_KEY_ID = 'AKIAEXAMPLE';
-process.env.AWS_SECRET_ACCESS_KEY = 'x';
-process.env.AWS_EC2_METADATA_DISABLED = 'true';
-process.env.AWS_CONFIG_FILE = '/dev/null';
-process.env.AWS_SHARED_CREDENTIALS_FILE = '/dev/null';
 
 const VPC = 'vpc-01';
 const KNOWN: RegionState = {
@@ -285,6 +279,22 @@ t.test('a role of another account, once for all clients', async (t) => {
   const change = { accountId: ACCOUNT, region: REGION, list: 'vpcs', id: 'vpc-0ours' } as const;
   const [error] = await theirs.refresh([change]);
   t.match(error, { message: 'vpc-0ours was not found, by credentials that have not read all yet' });
+});
+
+t.test('credentials that say whose they are', async (t) => {
+  const { endpoint, made } = await start(t, stateOf());
+  const known = await read(made());
+  process.env.AWS_ACCOUNT_ID = OTHER;
+  t.teardown(() => {
+    delete process.env.AWS_ACCOUNT_ID;
+  });
+  const clients = createClientPool();
+  t.teardown(() => clients.close());
+  endpoint.forgetCalls();
+  const change = { accountId: ACCOUNT, region: REGION, list: 'vpcs', id: VPC } as const;
+  const [error] = await made({ clients }, known).refresh([change]);
+  t.match(error, { message: `credentials are those of account ${OTHER}, not of ${ACCOUNT}` });
+  t.strictSame(endpoint.calls, [], 'nothing is asked with them');
 });
 
 t.test('much that is gone at once waits for a second look', async (t) => {

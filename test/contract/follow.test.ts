@@ -6,6 +6,8 @@ import { emptyInventory, type Inventory } from 'sluice-controller-client/invento
 import { type Config, parseConfig } from 'sluice-gateway/config/config.js';
 import { createLog } from 'sluice-gateway/log.js';
 import t, { type Test } from 'tap';
+import '../support/aws/environment.js';
+import { eventOf } from '../support/aws/event.js';
 import { type AwsEndpoint, startAwsEndpoint } from '../support/aws/server.js';
 import type { AccountState, FunctionState, RegionState, State } from '../support/aws/state.js';
 import { until } from '../support/wait.js';
@@ -14,12 +16,6 @@ const ACCOUNT = '111122223333';
 const REGION = 'us-east-1';
 const VPC = 'vpc-01';
 
-for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
-process.env.AWS_ACCESS_KEY_ID = 'AKIAEXAMPLE';
-process.env.AWS_SECRET_ACCESS_KEY = 'x';
-process.env.AWS_EC2_METADATA_DISABLED = 'true';
-process.env.AWS_CONFIG_FILE = '/dev/null';
-process.env.AWS_SHARED_CREDENTIALS_FILE = '/dev/null';
 process.env.AWS_MAX_ATTEMPTS = '1';
 process.env.AWS_RETRY_MODE = 'standard';
 
@@ -53,16 +49,8 @@ interface Scene {
   readonly send: (body: string) => Promise<void>;
 }
 
-function event(eventName: string, requestParameters: object, more: object = {}): string {
-  const eventSource = /Function|Resource|Version/.test(eventName) ? 'lambda' : 'ec2';
-  return JSON.stringify({
-    account: ACCOUNT,
-    region: REGION,
-    'detail-type': 'AWS API Call via CloudTrail',
-    detail: { eventSource: `${eventSource}.amazonaws.com`, eventName, requestParameters },
-    ...more,
-  });
-}
+const event = (eventName: string, requestParameters: object, more: object = {}) =>
+  eventOf({ account: ACCOUNT, region: REGION }, eventName, requestParameters, more);
 
 async function start(t: Test, state: State, refreshSeconds: number): Promise<Scene> {
   const endpoint = await startAwsEndpoint({ state });
@@ -275,9 +263,15 @@ async function overlap(t: Test, step: number): Promise<void> {
   const first = discovery.sync();
   const change = { accountId: ACCOUNT, region: REGION, list: 'functions' } as const;
   const id = (name: string) => `arn:aws:lambda:${REGION}:${ACCOUNT}:function:${name}`;
-  const missed = await discovery.refresh([{ ...change, id: id('pay') }]);
+  const missed = await discovery.refresh([
+    { ...change, id: id('pay') },
+    { ...change, list: 'instances', id: 'i-01' },
+  ]);
   t.match(missed, [{ message: /changed while all was read for the first time/ }]);
   await first;
+  const listed = discovery.sync();
+  t.strictSame(await discovery.refresh([{ ...change, list: 'instances', id: 'i-01' }]), []);
+  await listed;
   endpoint.forgetCalls();
   const syncing = discovery.sync();
   await until('functions are read', () =>

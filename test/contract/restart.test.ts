@@ -8,6 +8,8 @@ import { createLog } from 'sluice-gateway/log.js';
 import { printPrefix } from 'sluice-gateway/net/prefix.js';
 import { readSnapshot } from 'sluice-gateway/snapshot/read.js';
 import t, { type Test } from 'tap';
+import '../support/aws/environment.js';
+import { eventOf } from '../support/aws/event.js';
 import { startAwsEndpoint } from '../support/aws/server.js';
 import type { State } from '../support/aws/state.js';
 import { until } from '../support/wait.js';
@@ -15,15 +17,14 @@ import { until } from '../support/wait.js';
 const ACCOUNT = '111122223333';
 const REGION = 'us-east-1';
 
-for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) delete process.env[name];
-process.env.AWS_ACCESS_KEY_ID = 'AKIAEXAMPLE';
-process.env.AWS_SECRET_ACCESS_KEY = 'x';
-process.env.AWS_EC2_METADATA_DISABLED = 'true';
-process.env.AWS_CONFIG_FILE = '/dev/null';
-process.env.AWS_SHARED_CREDENTIALS_FILE = '/dev/null';
 process.env.AWS_MAX_ATTEMPTS = '1';
 
-const stateOf = (tags: Readonly<Record<string, string>>, subnetIds = ['subnet-0a']): State => ({
+const SUBNETS = [
+  { id: 'subnet-0a', vpcId: 'vpc-01', cidr: '10.0.0.0/24' },
+  { id: 'subnet-0b', vpcId: 'vpc-01', cidr: '10.0.1.0/24' },
+];
+
+const stateOf = (tags: Readonly<Record<string, string>>, subnetIds = ['subnet-0a'], gone = ''): State => ({
   accounts: [
     {
       id: ACCOUNT,
@@ -31,10 +32,7 @@ const stateOf = (tags: Readonly<Record<string, string>>, subnetIds = ['subnet-0a
       regions: {
         [REGION]: {
           functions: [{ name: 'pay', subnetIds, tags }],
-          subnets: [
-            { id: 'subnet-0a', vpcId: 'vpc-01', cidr: '10.0.0.0/24' },
-            { id: 'subnet-0b', vpcId: 'vpc-01', cidr: '10.0.1.0/24' },
-          ],
+          subnets: SUBNETS.filter(({ id }) => id !== gone),
           vpcs: [{ id: 'vpc-01', cidrs: ['10.0.0.0/16'] }],
           queues: [{ name: 'events' }],
         },
@@ -44,8 +42,10 @@ const stateOf = (tags: Readonly<Record<string, string>>, subnetIds = ['subnet-0a
 });
 
 const POLICY = `version: sluice.policy/1
-smartGroups: [ { name: paying, selector: { any: [ { all: { type: serverless, tags: { team: pay } } } ] } } ]
-policies: [ { name: p, priority: 1, action: PERMIT, src: [paying], dst: [Anywhere], protocol: ANY } ]
+smartGroups:
+  - { name: paying, selector: { any: [ { all: { type: serverless, tags: { team: pay } } } ] } }
+  - { name: named, selector: { any: [ { all: { type: subnet, id: subnet-0b } } ] } }
+policies: [ { name: p, priority: 1, action: PERMIT, src: [paying], dst: [named], protocol: ANY } ]
 `;
 
 /** A client at work in a folder. */
@@ -58,15 +58,12 @@ function begin(t: Test, folder: string) {
     await running;
   };
   t.teardown(stop);
-  const paying = async () => {
+  const held = async (group: string) => {
     const { groups } = await readSnapshot(join(folder, 'snapshot'));
-    return groups
-      .find(({ name }) => name === 'paying')!
-      .parts.flat()
-      .map(printPrefix)
-      .join();
+    const { parts } = groups.find(({ name }) => name === group)!;
+    return parts.flat().map(printPrefix).join();
   };
-  return { stop, paying };
+  return { stop, held };
 }
 
 async function scene(t: Test) {
@@ -85,20 +82,13 @@ inventory: { aws: { accounts: [{ id: "${ACCOUNT}", regions: [${REGION}] }], refr
 `,
   );
   const client = begin(t, folder);
-  await until('the group', async () => (await client.paying().catch(() => '')) === '10.0.0.0/24');
+  await until('the group', async () => (await client.held('paying').catch(() => '')) === '10.0.0.0/24');
   endpoint.setState(stateOf({}));
   const sqs = new SQSClient({ region: REGION, endpoint: endpoint.url });
   t.teardown(() => sqs.destroy());
-  const event = {
-    ...{ account: ACCOUNT, region: REGION, 'detail-type': 'AWS API Call via CloudTrail' },
-    detail: {
-      eventSource: 'lambda.amazonaws.com',
-      eventName: 'UntagResource20170331v2',
-      requestParameters: { resource: `arn:aws:lambda:${REGION}:${ACCOUNT}:function:pay` },
-    },
-  };
-  await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: JSON.stringify(event) }));
-  await until('what the event tells', async () => (await client.paying()) === '');
+  const event = eventOf({ account: ACCOUNT, region: REGION }, 'UntagResource20170331v2', { resource: 'pay' });
+  await sqs.send(new SendMessageCommand({ QueueUrl, MessageBody: event }));
+  await until('what the event tells', async () => (await client.held('paying')) === '');
   return { endpoint, folder, client };
 }
 
@@ -112,7 +102,7 @@ t.test('one that was stopped has kept them', async (t) => {
   const revision = revisionIn(folder);
   const next = begin(t, folder);
   await until('that AWS does not answer', () => revisionIn(folder) > revision);
-  t.equal(await next.paying(), '');
+  t.equal(await next.held('paying'), '');
 });
 
 t.test('after one that was killed nothing is published before AWS is asked', async (t) => {
@@ -123,7 +113,19 @@ t.test('after one that was killed nothing is published before AWS is asked', asy
   endpoint.setState(stateOf({ team: 'pay' }, ['subnet-0b']));
   const revision = revisionIn(killed);
   const next = begin(t, killed);
-  await until('the group', async () => (await next.paying()) === '10.0.1.0/24');
+  await until('the group', async () => (await next.held('paying')) === '10.0.1.0/24');
   t.equal(revisionIn(killed), revision + 1, 'never what was known before the event');
+  await endpoint.close();
+});
+
+t.test('what is named by its id and gone meanwhile keeps nothing from being published', async (t) => {
+  const { endpoint, folder, client } = await scene(t);
+  t.equal(await client.held('named'), '10.0.1.0/24');
+  await client.stop();
+  endpoint.setState(stateOf({ team: 'pay' }, ['subnet-0a'], 'subnet-0b'));
+  const next = begin(t, folder);
+  await until('the group', async () => (await next.held('paying')) === '10.0.0.0/24');
+  t.equal(await next.held('named'), '');
+  await next.stop();
   await endpoint.close();
 });

@@ -41,6 +41,9 @@ interface Place {
 
 const processClients = createClientPool();
 
+const isOptional = (list: ListName) =>
+  list === 'interfaces' || list === 'instances' || list === 'prefixLists';
+
 /** Those of `known` that were found again. */
 function still<T extends Parameters<typeof idOf>[0]>(known: readonly T[], found: readonly T[]): T[] {
   const ids = new Set(found.map(idOf));
@@ -114,10 +117,10 @@ export class Discovery {
    */
   async refresh(changes: readonly Change[]): Promise<Error[]> {
     const results = await mapBounded(changes, changesRunningMax, async (change) => {
-      const key = scopeKey(change);
       if (!this.#follows(change)) {
-        const isMissed = this.#refreshing.has(key);
-        return isMissed ? [new Error(`${change.id} changed while all was read for the first time`)] : [];
+        return this.#mayMiss(change)
+          ? [new Error(`${change.id} changed while all was read for the first time`)]
+          : [];
       }
       try {
         await this.#refreshOne(change);
@@ -158,11 +161,18 @@ export class Discovery {
 
   #follows({ accountId, region, list }: Change): boolean {
     const { refreshedAt, learntAt } = this.#scope(accountId, region);
-    const isOptional = list === 'interfaces' || list === 'instances' || list === 'prefixLists';
     return (
       this.covers({ accountId, region }) &&
-      (isOptional ? learntAt[list] !== undefined : refreshedAt !== undefined)
+      (isOptional(list) ? learntAt[list] !== undefined : refreshedAt !== undefined)
     );
+  }
+
+  /** Whether the first full refresh of a scope is under way, and reads such things. */
+  #mayMiss({ accountId, region, list }: Change): boolean {
+    const { refreshedAt, error } = this.#scope(accountId, region);
+    const isFirst = refreshedAt === undefined && error === undefined;
+    const isRead = !isOptional(list) || this.#options.also.includes(list);
+    return isFirst && isRead && this.#refreshing.has(scopeKey({ accountId, region }));
   }
 
   #request(account: AwsAccount, region: string): ScopeRequest {

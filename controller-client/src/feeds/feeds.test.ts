@@ -16,6 +16,7 @@ import { readContent } from './content.js';
 import { FeedKeeper, knownFeeds, NAME_ADDRESSES_MAX, readKnownFeeds } from './keeper.js';
 import { writeMmdb } from './mmdb-fixture.js';
 import { createLookup, type Lookup } from './names.js';
+import { fetchSource } from './source.js';
 
 const seed = Number(process.env.TEST_SEED ?? Date.now() % 2 ** 31);
 t.comment(`TEST_SEED=${seed}`);
@@ -314,4 +315,22 @@ t.test('countries, held against what the library says of each address', async (t
     );
   }
   await t.rejects(readContent('geo', Buffer.from('no database')));
+});
+
+t.test('a file that is written while it is read is not taken', async (t) => {
+  const path = join(t.testdir({ list: '' }), 'list');
+  const reading = fetchSource({ path } as Parameters<typeof fetchSource>[0], '');
+  let isOver = false;
+  const over = reading.then(
+    () => 'taken',
+    (error: Error) => error.message,
+  );
+  void over.then(() => {
+    isOver = true;
+  });
+  for (let text = ''; !isOver; text += '192.0.2.1\n') {
+    writeFileSync(path, text);
+    await new Promise(setImmediate);
+  }
+  t.equal(await over, `Cannot read feed: ${path} was written while it was read`);
 });

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { extname, join } from 'node:path';
+import { bodyDigest } from 'sluice-gateway/snapshot/format.js';
 import { buildPolicy } from './build.js';
 import { isControllerJson, readControllerForm } from './controller.js';
 import { type Diagnostic, PolicyError, type Position } from './diagnostics.js';
@@ -75,11 +75,8 @@ interface PolicyFile {
   readonly read: (source: SourceText) => Draft;
 }
 
-function digestOf(files: readonly PolicyFile[]): string {
-  const hash = createHash('sha256');
-  for (const { file, text } of files) hash.update(JSON.stringify([file, text.length])).update(text);
-  return hash.digest('hex');
-}
+const digestOf = (files: readonly PolicyFile[]) =>
+  bodyDigest(JSON.stringify(files.map(({ file, text }) => [file, text])));
 
 /** What `work` gives for each; the diagnostics of those where it throws a PolicyError go to `broken`. */
 function tryEach<T, R>(items: readonly T[], broken: Diagnostic[], work: (item: T) => R): R[] {

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { ConntrackEvent } from '../conntrack/decode.js';
 import { createLog } from '../log.js';
 import { readAddress } from '../net/address.js';
@@ -9,6 +9,14 @@ import { Crowd, type HeldBack } from './crowd.js';
 const src = readAddress('10.0.1.7')!;
 const event = (kind: 'new' | 'destroy', id = 1) =>
   ({ kind, id, mark: 1 << 14, original: { src } }) as ConntrackEvent;
+
+/** One whose kernel takes everything. */
+function crowdOf(t: Test, connectionsMax: number): Crowd {
+  const log = createLog({ write: () => {} });
+  const crowd = new Crowd({ connectionsMax, holdBack: async () => undefined, log });
+  t.teardown(() => crowd.stop());
+  return crowd;
+}
 
 t.test('nobody is held only where the kernel was told so', async (t) => {
   const told: HeldBack[] = [];
@@ -43,12 +51,7 @@ t.test('nobody is held only where the kernel was told so', async (t) => {
 });
 
 t.test('a connection that opens while all are listed counts once', async (t) => {
-  const crowd = new Crowd({
-    connectionsMax: 10,
-    holdBack: async () => undefined,
-    log: createLog({ write: () => {} }),
-  });
-  t.teardown(() => crowd.stop());
+  const crowd = crowdOf(t, 10);
   const { listed, end } = crowd.list();
   for (let id = 0; id < 5; id++) {
     crowd.event(event('new', id));
@@ -62,12 +65,7 @@ t.test('a connection that opens while all are listed counts once', async (t) => 
 });
 
 t.test('events that come late of what was listed, or of what had ended by then, do not count', async (t) => {
-  const crowd = new Crowd({
-    connectionsMax: 3,
-    holdBack: async () => undefined,
-    log: createLog({ write: () => {} }),
-  });
-  t.teardown(() => crowd.stop());
+  const crowd = crowdOf(t, 3);
   crowd.event(event('new', 1));
   const { listed, end } = crowd.list();
   listed(event('new', 2));
@@ -104,4 +102,18 @@ t.test('sources over the limit are not held back, which is told, until others ar
   t.equal(crowd.size, SOURCES_MAX, 'at its next connection');
   crowd.event(from('new', SOURCES_MAX + 1));
   t.equal(logged.length, 2, 'told anew');
+});
+
+t.test('one that was stopped tries nothing again', async (t) => {
+  const { promise, reject } = Promise.withResolvers<void>();
+  const log = createLog({ write: () => {} });
+  const crowd = new Crowd({ connectionsMax: 1, holdBack: () => promise, log });
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+  const before = timers();
+  crowd.tell();
+  while (timers() > before) await delay(1);
+  crowd.stop();
+  reject(new Error('closed'));
+  await delay(1);
+  t.equal(timers(), before);
 });

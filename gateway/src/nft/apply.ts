@@ -11,7 +11,7 @@ import {
   type NftMap,
   type Program,
 } from './program.js';
-import { generationOf, type InForce, isGenerationChain, isKeySet, switchBatch } from './switch.js';
+import { type ContentInForce, generationOf, isGenerationChain, isKeySet, switchBatch } from './switch.js';
 
 /** A loading transaction is ended when it has grown to this: the kernel's lock is not held for a whole program. */
 const LOAD_TRANSACTION_BYTES_MAX = 1 << 20;
@@ -86,7 +86,7 @@ export class Applier {
   /** What the table holds, as far as is known. */
   #present: TableContent = EMPTY_TABLE;
   /** Undefined: not known, after a lost answer or at the start. */
-  #inForce: InForce | undefined;
+  #inForce: ContentInForce | undefined;
   /** Elements of the maps that change in place, by map and key: those that are in the table. */
   #grown = new Map<string, Grown>();
   /** When content left force, by its name; names of different kinds differ. */

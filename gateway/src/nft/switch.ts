@@ -15,7 +15,7 @@ export function generationOf(content: TableContent): number | undefined {
 export const isKeySet = (map: NftMap): map is KeySet => map.data === 'none';
 
 /** What must stay in the table. */
-export interface InForce extends TableContent {
+export interface ContentInForce extends TableContent {
   readonly fixed: readonly Chain[];
 }
 
@@ -24,7 +24,11 @@ export interface InForce extends TableContent {
  * whole. The set of judged marks comes with them: whoever misses its key while the kernel commits is judged, as by the
  * rules before.
  */
-export function switchBatch(program: Program, present: TableContent, inForce: InForce | undefined): Batch {
+export function switchBatch(
+  program: Program,
+  present: TableContent,
+  inForce: ContentInForce | undefined,
+): Batch {
   const batch = new Batch();
   const before = new Map(inForce?.fixed.map((chain) => [chain.name, chain]));
   const fixed = program.fixed.filter((chain) => !isDeepStrictEqual(chain, before.get(chain.name)));
