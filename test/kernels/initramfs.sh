@@ -5,7 +5,7 @@ set -eu
 clone=$(realpath "$1")
 kernel=$2
 file=$3
-need="systemd kmod procps netbase iproute2 nftables conntrack tcpdump python3 prometheus man-db binutils curl"
+need="systemd kmod procps netbase iproute2 nftables conntrack tcpdump python3 awscli prometheus man-db binutils curl"
 
 npm=$(command -v npm)
 npm_folder=$(dirname "$(dirname "$(readlink -f "$npm")")")
