@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(fileURLToPath(import.meta.url));
-const sources = ['netlink.c', 'tcp.c', 'ethtool.c', 'notify.c', 'peer.c'].map((name) =>
+const sources = ['netlink.c', 'filter.c', 'tcp.c', 'ethtool.c', 'notify.c', 'peer.c'].map((name) =>
   join(root, 'src', name),
 );
 const included = join(root, 'src', 'verbs.h');

@@ -9,8 +9,10 @@ import { Batch } from 'sluice-gateway/nft/batch.js';
 import { EMPTY_TABLE, NftKernel, type TableContent } from 'sluice-gateway/nft/kernel.js';
 import type { NumberMap } from 'sluice-gateway/nft/program.js';
 import { goto } from 'sluice-gateway/nft/statement.js';
+import { watchTable } from 'sluice-gateway/nft/watch.js';
 import t, { type Test } from 'tap';
 import { here } from '../support/namespace.js';
+import { until } from '../support/wait.js';
 
 const nft = (...args: string[]) => here.run('nft', args);
 const ruleset = () => nft('list', 'ruleset');
@@ -24,6 +26,13 @@ function open(t: Test): { connection: NetlinkConnection; kernel: NftKernel } {
   const connection = new NetlinkConnection(NETLINK_NETFILTER);
   t.teardown(() => connection.close());
   return { connection, kernel: new NftKernel(connection) };
+}
+
+/** Makes a table with a map. */
+function filled(map: NumberMap): Batch {
+  const batch = new Batch().addTable().addMap(map);
+  for (let next = 0; next < map.elements.length; ) next = batch.addElements(map, next);
+  return batch;
 }
 
 /** What a promise was rejected with. */
@@ -196,8 +205,7 @@ t.test(
         data: 1,
       })),
     };
-    const batch = new Batch().addTable().addMap(map);
-    for (let next = 0; next < map.elements.length; ) next = batch.addElements(map, next);
+    const batch = filled(map);
     const { bytes, lastSequence } = batch.finish();
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let at = 0; at < bytes.length; at += view.getUint32(at, true)) {
@@ -261,8 +269,7 @@ t.test('a batch of 20 MB does not block the event loop', async (t) => {
     return { first, last: first + 1n, data: index };
   });
   const map: NumberMap = { name: 'large', key: 'ipv6_addr', data: 'mark', interval: true, elements };
-  const batch = new Batch().addTable().addMap(map);
-  for (let next = 0; next < elements.length; ) next = batch.addElements(map, next);
+  const batch = filled(map);
   t.ok(batch.bytes > 20 << 20, `${batch.bytes} bytes`);
   let ticks = 0;
   const timer = setInterval(() => ticks++, 1);
@@ -303,4 +310,26 @@ t.test('close with a request under way and one behind it', async (t) => {
   t.type(await second, SocketClosedError);
   t.type(await rejection(kernel.hasTable()), SocketClosedError, 'and one after it');
   connection.close();
+});
+
+t.test('a watch of the table is told of what others change, whatever we change ourselves', async (t) => {
+  const { kernel } = open(t);
+  const drift: string[] = [];
+  const watch = watchTable(kernel.portId, (kind) => drift.push(kind));
+  t.teardown(() => watch.close());
+  const map: NumberMap = {
+    name: 'large',
+    key: 'mark',
+    data: 'mark',
+    interval: false,
+    elements: Array.from({ length: 400_000 }, (_, key) => ({
+      first: BigInt(key),
+      last: BigInt(key),
+      data: key,
+    })),
+  };
+  await kernel.commit(filled(map));
+  nft('add', 'chain', 'inet', 'sluice', 'foreign');
+  await until('the foreign change', () => drift.length > 0);
+  t.strictSame(drift, ['chain'], 'nothing of our own, nor that any of it was lost');
 });

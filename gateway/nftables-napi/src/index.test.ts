@@ -125,6 +125,7 @@ t.test('wrong arguments are refused before anything is opened', async (t) => {
     t.throws(refused, { constructor: type, message: new RegExp(text) }, text);
   }
   const { socket } = listening();
+  t.throws(() => socket.ignore(-1), RangeError);
   t.throws(() => socket.join(0), RangeError);
   t.throws(() => socket.leave(2 ** 31), RangeError);
   t.throws(() => socket.setOption(10, 2 ** 31), RangeError);
@@ -243,6 +244,7 @@ t.test('after close', async (t) => {
   socket.close();
   socket.close();
   t.equal(socket.closed, true);
+  t.throws(() => socket.ignore(1), SocketClosedError);
   t.throws(() => socket.join(1), SocketClosedError);
   t.throws(() => socket.leave(1), SocketClosedError);
   t.throws(() => socket.setOption(10, 1), SocketClosedError);

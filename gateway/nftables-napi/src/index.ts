@@ -91,6 +91,7 @@ interface Native {
   portId(handle: Handle): number;
   setOption(handle: Handle, level: number, option: number, value: number): number;
   getOption(handle: Handle, level: number, option: number): number;
+  ignore(handle: Handle, portId: number): number;
   send(handle: Handle, bytes: Uint8Array): Promise<number>;
   resetAs(
     source: Uint8Array,
@@ -131,6 +132,7 @@ const NETLINK_NO_ENOBUFS = 5;
 
 const EPERM = 1;
 const INT_MAX = 0x7fffffff;
+const UINT_MAX = 0xffffffff;
 /** The kernel doubles what it is asked for, in an `int`. */
 const BUFFER_BYTES_MAX = 0x3fffffff;
 const COALESCE_MS_MAX = 60_000;
@@ -224,6 +226,16 @@ export class NetlinkSocket {
     this.#checkOpen('leave');
     checkInteger('group', group, 1, INT_MAX);
     check('leave', native.setOption(this.#handle, SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, group));
+  }
+
+  /**
+   * No longer receives what the owner of another port caused. It takes no room in the receive buffer, so that none of it
+   * is lost either. A later call replaces an earlier one. Works on the kernel's multicast; SO_ATTACH_FILTER, socket(7).
+   */
+  ignore(portId: number): void {
+    this.#checkOpen('ignore');
+    checkInteger('port id', portId, 0, UINT_MAX);
+    check('ignore', native.ignore(this.#handle, portId));
   }
 
   /** Sets an option of level SOL_NETLINK, such as NETLINK_CAP_ACK (10) or NETLINK_EXT_ACK (11). */

@@ -1,5 +1,5 @@
 /*
- * Netlink sockets for Node.js, against Node-API alone. Eight verbs, no policy, no parsing: index.ts checks
+ * Netlink sockets for Node.js, against Node-API alone. Nine verbs, no policy, no parsing: index.ts checks
  * every argument and turns error numbers into errors, so a verb returns an errno (0: fine) or a negative one.
  *
  * Threads. The JavaScript thread owns `struct netlink`; the reader thread of a socket touches only what is
@@ -315,8 +315,7 @@ static napi_value verb_set_option(napi_env env, napi_callback_info info) {
   int32_t values[3];
   struct netlink *netlink = arguments_of(env, info, 3, values);
   if (netlink == NULL) return NULL;
-  int failed = setsockopt(netlink->fd, values[0], values[1], &values[2], sizeof(values[2]));
-  return number(env, failed ? errno : 0);
+  return number(env, setsockopt(netlink->fd, values[0], values[1], &values[2], sizeof(values[2])) ? errno : 0);
 }
 
 /* getOption(handle, level, option): the value, or a negative errno. */
@@ -325,8 +324,14 @@ static napi_value verb_get_option(napi_env env, napi_callback_info info) {
   socklen_t length = sizeof(value);
   struct netlink *netlink = arguments_of(env, info, 2, values);
   if (netlink == NULL) return NULL;
-  int failed = getsockopt(netlink->fd, values[0], values[1], &value, &length);
-  return number(env, failed ? -errno : value);
+  return number(env, getsockopt(netlink->fd, values[0], values[1], &value, &length) ? -errno : value);
+}
+
+/* ignore(handle, portId): errno. */
+static napi_value verb_ignore(napi_env env, napi_callback_info info) {
+  int32_t port_id;
+  struct netlink *netlink = arguments_of(env, info, 1, &port_id);
+  return netlink == NULL ? NULL : number(env, ignore_port(netlink->fd, (uint32_t)port_id));
 }
 
 /* On a thread of libuv's pool: the kernel works through a batch inside send(), a big one for seconds. */
@@ -387,7 +392,7 @@ NAPI_MODULE_INIT() {
       VERB("open", verb_open), VERB("close", verb_close), VERB("free", verb_free),
       VERB("unref", verb_unref), VERB("portId", verb_port_id), VERB("setOption", verb_set_option),
       VERB("getOption", verb_get_option), VERB("send", verb_send), VERB("resetAs", verb_reset_as),
-      VERB("synAs", verb_syn_as), VERB("ethtoolStats", verb_ethtool_stats),
+      VERB("synAs", verb_syn_as), VERB("ethtoolStats", verb_ethtool_stats), VERB("ignore", verb_ignore),
       VERB("notify", verb_notify), VERB("peerCredentials", verb_peer_credentials),
   };
   TRY(env, napi_define_properties(env, exports, sizeof(verbs) / sizeof(verbs[0]), verbs));

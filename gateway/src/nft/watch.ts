@@ -37,7 +37,7 @@ export function watchTable(portId: number, onDrift: (kind: string) => void): { c
       let kind = lost > 0 ? 'unknown' : undefined;
       for (const message of readMessages(bytes)) {
         const changed = DRIFT_KINDS.get(message.type);
-        if (changed === undefined || message.portId === portId) continue;
+        if (changed === undefined) continue;
         if (new Attributes(message.payload, NFGENMSG_BYTES).string(1) === TABLE) {
           kind = changed === 'table' ? changed : (kind ?? changed);
         }
@@ -45,6 +45,8 @@ export function watchTable(portId: number, onDrift: (kind: string) => void): { c
       if (kind !== undefined) onDrift(kind);
     },
   });
+  // The events of a large transaction are more than any buffer: of our own, what is lost would be taken for drift.
+  socket.ignore(portId);
   socket.join(NFNLGRP_NFTABLES);
   return socket;
 }

@@ -2,7 +2,6 @@ import { NetlinkSocket } from 'nftables-napi';
 import { FAMILIES } from '../net/family.js';
 import { again } from '../netlink/again.js';
 import { NETLINK_ROUTE, type NetlinkConnection } from '../netlink/connection.js';
-import { readMessages } from '../netlink/reader.js';
 import { MessageWriter } from '../netlink/writer.js';
 import { GUARD_BIT } from '../nft/mark.js';
 import {
@@ -97,15 +96,8 @@ export class Guard {
 
   /** Calls back when somebody else changed routing rules, or may have: events were lost. */
   watch(onChange: () => void): { close(): void } {
-    const socket = new NetlinkSocket({
-      protocol: NETLINK_ROUTE,
-      onReceive: (bytes, lost) => {
-        const foreign = [...readMessages(bytes)].some(
-          (message) => message.portId !== this.#connection.portId,
-        );
-        if (foreign || lost > 0) onChange();
-      },
-    });
+    const socket = new NetlinkSocket({ protocol: NETLINK_ROUTE, onReceive: () => onChange() });
+    socket.ignore(this.#connection.portId);
     socket.join(RTNLGRP_IPV4_RULE);
     socket.join(RTNLGRP_IPV6_RULE);
     return socket;
