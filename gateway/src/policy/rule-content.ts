@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash as digest } from 'node:crypto';
 import { ACTION_BITS, KIND, LOG_BIT, NUMBER_MAX } from '../nft/mark.js';
 import { printChain } from '../nft/print.js';
 import type { Chain, MapElement, NftMap, NumberMap } from '../nft/program.js';
@@ -16,9 +16,7 @@ function slug(name: string): string {
   return name.replace(/[^A-Za-z0-9]+/g, '_').slice(0, SLUG_LENGTH_MAX);
 }
 
-export function hash(text: string): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, 16);
-}
+export const hash = (text: string): string => digest('sha256', text).slice(0, 16);
 
 /** Names of the kernel's counters and limit of a rule. They live as long as it keeps its name, action and enforcement. */
 export interface RuleObjects {
@@ -85,13 +83,13 @@ function monitorRule(rule: NumberedRule): Rule {
 
 /**
  * Lists of rules as chains and maps, kept by what is in them: a list that comes again is the same content under the
- * same number.
+ * same number. Texts are long and many, so hashes stand for them.
  */
 export class ListBook {
   readonly #epoch: string;
   readonly #lists = new Map<string, ListContent>();
-  /** By what they decide: rules that no packet reaches make no difference. */
-  readonly #byText = new Map<string, ListContent>();
+  /** By chain, whose name stands for what they decide: rules that no packet reaches make no difference. */
+  readonly #byChain = new Map<string, ListContent>();
   readonly #monitors = new Map<string, MonitorContent>();
   readonly #listNumbers = new Numbers();
   readonly #monitorNumbers = new Numbers();
@@ -100,8 +98,9 @@ export class ListBook {
     this.#epoch = epoch;
   }
 
-  /** `key` stands for all that the rules say. */
-  contentOf(key: string, rules: readonly RuleInForce[], policy: PolicyInForce): ListContent {
+  /** `text`: all that the rules say. */
+  contentOf(text: string, rules: readonly RuleInForce[], policy: PolicyInForce): ListContent {
+    const key = hash(text);
     let content = this.#lists.get(key);
     if (content === undefined) {
       content = this.#compile(rules, policy);
@@ -113,7 +112,7 @@ export class ListBook {
   /** Forgets the lists that are not among these. */
   keep(lists: ReadonlySet<ListContent>): void {
     for (const [key, content] of this.#lists) if (!lists.has(content)) this.#lists.delete(key);
-    for (const [text, content] of this.#byText) if (!lists.has(content)) this.#byText.delete(text);
+    for (const [chain, content] of this.#byChain) if (!lists.has(content)) this.#byChain.delete(chain);
     const monitors = new Set([...lists].flatMap((list) => list.monitors));
     for (const [key, content] of this.#monitors) if (!monitors.has(content)) this.#monitors.delete(key);
   }
@@ -157,12 +156,14 @@ export class ListBook {
       }
     }
     const text = printChain({ name: 'list', rules: body });
-    const known = this.#byText.get(text);
+    const name = `list_${hash(`${this.#epoch}\0${text}`)}`;
+    const known = this.#byChain.get(name);
     if (known !== undefined) return known;
-    const chain = { name: `list_${hash(`${this.#epoch}\0${text}`)}`, rules: body };
+    // Copies of arrays that grew have no room to grow.
+    const chain = { name, rules: [...body] };
     const number = this.#listNumbers.next();
-    const content = { number, chain: chain.name, chains: [chain], maps, monitors: [...monitors] };
-    this.#byText.set(text, content);
+    const content = { number, chain: name, chains: [chain], maps, monitors: [...monitors] };
+    this.#byChain.set(name, content);
     return content;
   }
 
@@ -198,13 +199,23 @@ export class ListBook {
   }
 }
 
+/** One object for each value: large policies have hundreds of thousands of rules that begin alike. */
+function shared(make: (value: number) => Statement): (value: number) => Statement {
+  const known = new Map<number, Statement>();
+  return (value) => {
+    const statement = known.get(value) ?? make(value);
+    known.set(value, statement);
+    return statement;
+  };
+}
+
+const isForPortsOf = shared((protocol) => match('mark', KIND.ports | protocol));
+const isCarriedBy = shared((protocol) => match('l4proto', protocol));
+
 /** An ICMP error about a connection is judged as the connection is, by its original tuple. */
 function forEachProtocol({ protocol }: PortTable, ...statements: readonly Statement[]): Rule[] {
-  return [protocol, ...PROTOCOLS_ICMP].map((l4proto) => [
-    match('mark', KIND.ports | protocol),
-    match('l4proto', l4proto),
-    ...statements,
-  ]);
+  const begin = isForPortsOf(protocol);
+  return [protocol, ...PROTOCOLS_ICMP].map((l4proto) => [begin, isCarriedBy(l4proto)].concat(statements));
 }
 
 /** Port ranges beside the one decision of all others up to which they are rules: a map costs more than few rules. */
@@ -222,6 +233,6 @@ function fewPortRules(table: PortTable, mark: (to: Decision) => number): Rule[] 
     ...ranges.flatMap(({ first, last, value }) =>
       forEachProtocol(table, { kind: 'matchOriginalPorts', first, last }, { kind: 'setMark', value }),
     ),
-    [match('mark', KIND.ports | table.protocol), { kind: 'setMark', value: others }],
+    [isForPortsOf(table.protocol), { kind: 'setMark', value: others }],
   ];
 }
