@@ -14,7 +14,9 @@ import {
 import { type ContentInForce, generationOf, isGenerationChain, isKeySet, switchBatch } from './switch.js';
 
 /** A loading transaction is ended when it has grown to this: the kernel's lock is not held for a whole program. */
-const LOAD_TRANSACTION_BYTES_MAX = 1 << 20;
+const ELEMENTS_TRANSACTION_BYTES_MAX = 1 << 20;
+/** Behind each with rules the kernel checks all that are in force: 100 ms at 240,000. */
+const RULES_TRANSACTION_BYTES_MAX = 8 << 20;
 
 /**
  * Where an application failed. The old program is in force after `load`, and one of the two, whole, after `switch`
@@ -156,8 +158,12 @@ export class Applier {
     );
     const maps = program.maps.filter((map) => !this.#present.maps.has(map.name) && !isKeySet(map));
     let batch = new Batch();
+    function* cut(bytesMax: number): Generator<Batch> {
+      if (batch.bytes <= bytesMax) return;
+      yield batch;
+      batch = new Batch();
+    }
     if (this.#present.chains.size === 0) batch.addTable(this.#tableFlags);
-    const full = () => batch.bytes > LOAD_TRANSACTION_BYTES_MAX;
     for (const name of program.counters) if (!this.#present.counters.has(name)) batch.addCounter(name);
     for (const limit of program.limits) if (!this.#present.limits.has(limit.name)) batch.addLimit(limit);
     for (const chain of program.fixed)
@@ -168,6 +174,7 @@ export class Applier {
     for (const chain of chains) {
       if (this.#emptied.has(chain.name)) batch.flushChain(chain.name);
       batch.addRules(chain);
+      yield* cut(RULES_TRANSACTION_BYTES_MAX);
     }
     for (const map of program.maps) {
       if (!grows(map) || !this.#present.maps.has(map.name)) continue;
@@ -187,10 +194,7 @@ export class Applier {
     for (const map of maps) {
       for (let next = 0; next < map.elements.length; ) {
         next = batch.addElements(map, next);
-        if (full()) {
-          yield batch;
-          batch = new Batch();
-        }
+        yield* cut(ELEMENTS_TRANSACTION_BYTES_MAX);
       }
     }
     if (!batch.isEmpty) yield batch;

@@ -63,12 +63,12 @@ export function compileAll(books: Books, policy: PolicyInForce, isLimited: boole
       rows.map(({ chain }) => chain),
       ...Object.values(shards).map(({ chains }) => chains),
     ),
-    // The kernel finds a map by going through all: those that are edited come first.
+    // The kernel finds a map by going through all: those come first that many rules refer to, or that are edited.
     maps: byName<NftMap>(
       Object.values(grown).filter((map) => map !== undefined),
+      [...pairs.lists].flatMap(({ maps }) => maps),
       rows.map(({ map }) => map),
       ...Object.values(shards).map(({ maps }) => maps),
-      [...pairs.lists].flatMap(({ maps }) => maps),
     ),
     counters: [...FIXED_COUNTERS, ...counters].sort(),
     limits,
