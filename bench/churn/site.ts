@@ -11,6 +11,7 @@ import { bodyDigest, canonicalJson, type Manifest, SNAPSHOT_FORMAT } from 'sluic
 import { createLab, type Lab } from 'sluice-test/support/lab.js';
 import { macOf, Namespace } from 'sluice-test/support/namespace.js';
 import { askStatus } from 'sluice-test/support/stage.js';
+import { GATEWAY } from '../gateway-process.js';
 import { FrameCounter, FrameSender, writeFrames } from '../wire/wire.js';
 import { LEGS, type Leg, type Traffic } from './packets.js';
 import type { StreamEnd } from './streams.js';
@@ -107,10 +108,7 @@ export class Site {
       this.#gateway.kill('SIGKILL');
       await ended;
     }
-    const child = this.#namespace.spawn(process.execPath, [
-      script('gateway.js'),
-      join(this.#folder, 'sluice.yaml'),
-    ]);
+    const child = this.#namespace.spawn(process.execPath, [GATEWAY, join(this.#folder, 'sluice.yaml')]);
     child.stdout!.resume();
     child.stderr!.on('data', (chunk: Buffer) => {
       this.#log = `${this.#log}${chunk}`.slice(-4_000);

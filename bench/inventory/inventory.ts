@@ -12,14 +12,13 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SendMessageCommand, SQSClient } from '@aws-sdk/client-sqs';
 import { clientArguments } from 'sluice-controller-client/command.js';
 import type { Manifest } from 'sluice-gateway/snapshot/format.js';
 import { eventOf } from 'sluice-test/support/aws/event.js';
-import { Namespace } from 'sluice-test/support/namespace.js';
+import { GATEWAY_CONFIG, GatewayProcess } from '../gateway-process.js';
 import { type Bench, type Report, spreadOf } from '../harness.js';
 import {
   ACCOUNTS,
@@ -36,7 +35,6 @@ import {
 } from './cloud.js';
 
 const ENDPOINT = fileURLToPath(new URL('endpoint.js', import.meta.url));
-const GATEWAY = fileURLToPath(new URL('../churn/gateway.js', import.meta.url));
 /** Each gives a function a tag and takes it back. */
 const ROUNDS = 100;
 /** Before them, and not counted: client and gateway have just started. */
@@ -46,14 +44,7 @@ const PAUSE_MS = 250;
 const WAIT_MS_MAX = 60_000;
 const MIB = 1 << 20;
 
-const CONFIG = (
-  queueUrl: string,
-) => `gateway: { name: bench, lambdaInterfaces: [lam0], egressInterfaces: [wan0] }
-policy: { path: policy.yaml }
-snapshot: { path: snapshot/ }
-flows: { sinks: [{ type: file, path: flows.jsonl }] }
-admin: { socket: admin.sock }
-state: { path: state/ }
+const CONFIG = (queueUrl: string) => `${GATEWAY_CONFIG}policy: { path: policy.yaml }
 inventory:
   aws:
     refreshSeconds: 300
@@ -123,36 +114,6 @@ class Site {
   }
 }
 
-/** The product's gateway, in a namespace of its own, which follows the same snapshot. */
-class Kernel {
-  readonly #namespace = new Namespace('inventory');
-  /** When each revision came into force, in milliseconds since 1970, by the gateway's log. */
-  readonly #inForce = new Map<number, number>();
-
-  constructor(folder: string) {
-    for (const name of ['lam0', 'wan0']) this.#namespace.ip('link', 'add', name, 'type', 'veth');
-    const child = this.#namespace.spawn(process.execPath, [GATEWAY, join(folder, 'sluice.yaml')]);
-    child.stdout!.resume();
-    createInterface(child.stderr!).on('line', (line) => {
-      const { message, revision, time } = JSON.parse(line) as Record<string, string>;
-      if (message === 'in force') this.#inForce.set(Number(revision), Date.parse(time!));
-    });
-  }
-
-  /** When a revision, or one that took its place, came into force. */
-  async inForce(revision: number): Promise<number> {
-    for (const endMs = Date.now() + WAIT_MS_MAX; Date.now() < endMs; await delay(5)) {
-      const [, ms] = [...this.#inForce].find(([one]) => one >= revision) ?? [];
-      if (ms !== undefined) return ms;
-    }
-    throw new Error(`Cannot measure: revision ${revision} does not come into force`);
-  }
-
-  remove(): void {
-    this.#namespace.remove();
-  }
-}
-
 /** Memory of a process: the most it ever had. */
 function peakBytes({ pid }: ChildProcess): number {
   return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
@@ -171,7 +132,7 @@ const tagging = ({ account, name, tags }: Probe) =>
 async function followEvents(
   report: Report,
   site: Site,
-  kernel: Kernel,
+  gateway: GatewayProcess,
   endpoint: ChildProcess,
   url: string,
 ): Promise<{ readonly toSnapshot: number[]; readonly toKernel: number[] }> {
@@ -195,7 +156,7 @@ async function followEvents(
       await site.until((manifest) => site.prefixesOf(manifest, 'probe').join() === wanted);
       toSnapshot.push(performance.now() - startMs);
       const { revision, placedMs } = site.manifest();
-      toKernel.push((await kernel.inForce(revision)) - placedMs);
+      toKernel.push((await gateway.inForce(revision)) - placedMs);
       await delay(PAUSE_MS);
     }
     report.progress(`event ${round + 1} of ${WARM_UP_ROUNDS + ROUNDS}`);
@@ -214,7 +175,7 @@ async function run(report: Report): Promise<void> {
     env: { ...site.environment, AWS_ENDPOINT_URL: url },
     stdio: 'ignore',
   });
-  let kernel: Kernel | undefined;
+  let gateway: GatewayProcess | undefined;
   try {
     const isWhole = (manifest: Manifest) =>
       manifest.groups.every(({ name, prefixCount }) => name === 'probe' || prefixCount > 0);
@@ -226,9 +187,9 @@ async function run(report: Report): Promise<void> {
     };
     if (known.functions.length !== FUNCTIONS || known.subnets.length !== SUBNETS)
       throw new Error('Cannot measure: the client does not know everything');
-    kernel = new Kernel(site.folder);
-    await kernel.inForce(site.manifest().revision);
-    const { toSnapshot, toKernel } = await followEvents(report, site, kernel, endpoint, url);
+    gateway = new GatewayProcess(site.folder);
+    await gateway.inForce(site.manifest().revision);
+    const { toSnapshot, toKernel } = await followEvents(report, site, gateway, endpoint, url);
     for (const [name, samples] of Object.entries({
       eventToSnapshot: toSnapshot,
       snapshotToKernel: toKernel,
@@ -238,7 +199,7 @@ async function run(report: Report): Promise<void> {
     }
     report.figure('rssMiB', peakBytes(client) / MIB);
   } finally {
-    kernel?.remove();
+    gateway?.remove();
     client.kill();
     endpoint.disconnect();
     await Promise.all([once(client, 'exit'), once(endpoint, 'exit')]);

@@ -41,6 +41,7 @@ import { RuleCounters } from './rule-counters.js';
 import { RuleHistory } from './rule-history.js';
 import type { Health } from './service-manager.js';
 import { SnapshotKeeper } from './snapshot/keeper.js';
+import { SpareMemory } from './spare-memory.js';
 import { enableForwarding, enableTracking, hasInterface } from './sysctl.js';
 
 const SUPPRESSED_MS = 1_000;
@@ -76,6 +77,7 @@ export class Gateway {
   readonly #keeper: SnapshotKeeper;
   readonly #changes: Changes;
   readonly #memory: ProgramMemory;
+  readonly #spare: SpareMemory;
   readonly #assembler: FlowAssembler;
   #preflight: Preflight | undefined;
   #matcher = matcherOf(undefined, []);
@@ -149,6 +151,8 @@ export class Gateway {
       log,
     });
     this.#memory = new ProgramMemory(config.state.path, this.#kernel, log);
+    this.#spare = new SpareMemory(() => this.#reconciler.busyMs > 0, log);
+    this.#closers.push(() => this.#spare.stop());
     this.#assembler = new FlowAssembler({
       gateway: config.gateway.name,
       rules: this.#history,
@@ -228,6 +232,7 @@ export class Gateway {
     const { snapshot, generation, policy, own } = applied;
     this.#metrics.applyTook('all', seconds);
     this.#crowd.tellAgain();
+    this.#spare.applied();
     if (snapshot !== undefined) {
       this.#metrics.revision('applied', snapshot.revision);
       const level = generation === this.#told ? 'debug' : 'info';

@@ -92,11 +92,11 @@ async function runs(t: Test, machine: Machine): Promise<void> {
     'the gateway may change the network and nothing else',
   );
   t.equal(capabilities(machine, 'sluice-controller-client'), 0, 'the client may do nothing');
-  const command = machine.run(
-    'cat',
-    `/proc/${property(machine, 'sluice-controller-client', 'MainPID')}/cmdline`,
-  );
-  t.match(command, /--max-semi-space-size=8\0--heap-growing-percent=40\0/, 'its heap is bounded');
+  const startedWith = (unit: Unit, file: 'cmdline' | 'environ') =>
+    machine.run('cat', `/proc/${property(machine, unit, 'MainPID')}/${file}`);
+  const flags = /--max-semi-space-size=8\0--heap-growing-percent=40\0/;
+  t.match(startedWith('sluice-controller-client', 'cmdline'), flags, 'its heap is bounded');
+  t.match(startedWith('sluice-gateway', 'environ'), /NODE_OPTIONS=--max-semi-space-size=8\0/);
   t.equal(userOf(machine, 'sluice-gateway'), 'sluice');
   t.equal(userOf(machine, 'sluice-controller-client'), 'sluice-client');
   await until('systemd is told', () =>
