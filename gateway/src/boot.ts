@@ -22,13 +22,17 @@ export interface Booted {
 }
 
 /** What comes before any program. Rejects, with the guard in force, where the kernel lacks what a program needs. */
-export async function prepare({ state }: Config, guard: Guard, interfaces: GatewayInterfaces, log: Log) {
+export async function prepare(
+  { state }: Config,
+  { guard, kernel, interfaces }: { guard: Guard; kernel: NftKernel; interfaces: GatewayInterfaces },
+  log: Log,
+) {
   await guard.ensure();
   // Interfaces that are not there yet have the settings of `default` when they come.
   await honourMarks([...namesOf(interfaces), 'default']);
   await mkdir(state.path, { recursive: true });
   await chmod(state.path, 0o700);
-  return Preflight.start({ interfaces }, log);
+  return Preflight.start({ interfaces }, kernel.portId, log);
 }
 
 /**
@@ -46,7 +50,8 @@ export async function boot(config: Config, log: Log): Promise<Booted> {
   const memory = new ProgramMemory(config.state.path, kernel, log);
   try {
     const remembered = await memory.recall();
-    const preflight = await prepare(config, new Guard(routing, namesOf(interfaces)), interfaces, log);
+    const guard = new Guard(routing, namesOf(interfaces));
+    const preflight = await prepare(config, { guard, kernel, interfaces }, log);
     preflight.close();
     await enableTracking();
     const addresses = await memory.addressesThen();

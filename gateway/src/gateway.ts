@@ -171,7 +171,11 @@ export class Gateway {
     const remembered = await this.#memory.recall();
     // What is remembered held nobody back.
     if (remembered !== undefined) this.#crowd.knowNobodyHeld();
-    const preflight = await prepare(this.#config, this.#guard, this.#interfaces, this.#log);
+    const preflight = await prepare(
+      this.#config,
+      { guard: this.#guard, kernel: this.#kernel, interfaces: this.#interfaces },
+      this.#log,
+    );
     this.#preflight = preflight;
     this.#closers.push(() => preflight.close());
     this.#metrics.kernel(

@@ -1,7 +1,7 @@
 import '../support/own-namespace.js';
 import { release } from 'node:os';
 import { mock } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import { SocketClosedError } from 'nftables-napi';
 import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/connection.js';
 import { NetlinkError, UnknownOutcomeError } from 'sluice-gateway/netlink/error.js';
@@ -10,6 +10,7 @@ import { EMPTY_TABLE, NftKernel, type TableContent } from 'sluice-gateway/nft/ke
 import type { NumberMap } from 'sluice-gateway/nft/program.js';
 import { goto } from 'sluice-gateway/nft/statement.js';
 import { watchTable } from 'sluice-gateway/nft/watch.js';
+import { watchForeign } from 'sluice-gateway/preflight/preflight.js';
 import t, { type Test } from 'tap';
 import { here } from '../support/namespace.js';
 import { until } from '../support/wait.js';
@@ -20,6 +21,8 @@ const ruleset = () => nft('list', 'ruleset');
 const [major, minor] = release().split('.').map(Number);
 const saysWhatIsMalformed = major! > 6 || (major === 6 && minor! >= 18);
 const chain = (name: string) => ({ name, rules: [] });
+/** Behind a burst of changes tables of others are looked at. */
+const SETTLED_MS = 1_000;
 
 function open(t: Test): { connection: NetlinkConnection; kernel: NftKernel } {
   nft('flush', 'ruleset');
@@ -312,11 +315,18 @@ t.test('close with a request under way and one behind it', async (t) => {
   connection.close();
 });
 
-t.test('a watch of the table is told of what others change, whatever we change ourselves', async (t) => {
+t.test('watches are told of what others change, whatever we change ourselves', async (t) => {
   const { kernel } = open(t);
   const drift: string[] = [];
   const watch = watchTable(kernel.portId, (kind) => drift.push(kind));
-  t.teardown(() => watch.close());
+  let looks = 0;
+  const foreign = watchForeign(kernel.portId, async () => {
+    looks++;
+  });
+  t.teardown(() => {
+    watch.close();
+    foreign.close();
+  });
   const map: NumberMap = {
     name: 'large',
     key: 'mark',
@@ -328,8 +338,16 @@ t.test('a watch of the table is told of what others change, whatever we change o
       data: key,
     })),
   };
-  await kernel.commit(filled(map));
+  const committed = kernel.commit(filled(map));
+  await turn();
+  // Meanwhile nobody reads: what the kernel tells is more than buffers hold.
+  here.run('sleep', ['2']);
+  await committed;
   nft('add', 'chain', 'inet', 'sluice', 'foreign');
   await until('the foreign change', () => drift.length > 0);
   t.strictSame(drift, ['chain'], 'nothing of our own, nor that any of it was lost');
+  await delay(SETTLED_MS);
+  t.equal(looks, 0);
+  nft('add', 'table', 'inet', 'other');
+  await until('a look at tables of others', () => looks > 0);
 });

@@ -109,7 +109,7 @@ t.test('a feature that the kernel lacks is an error where it is needed, and told
   t.match(of('silent'), { level: 'error', value: 'no' });
   t.equal(ruleset(), '', 'what was refused leaves nothing');
   const log = createLog({ write: () => {} });
-  const refused = Preflight.start({ ...options, features: [lacking('refused', true, unknown)] }, log);
+  const refused = Preflight.start({ ...options, features: [lacking('refused', true, unknown)] }, 0, log);
   await t.rejects(refused, {
     constructor: PreflightError,
     message: `Cannot start gateway: feature.refused: ${detail}`,
@@ -219,7 +219,7 @@ t.test('targets of iptables-nft are seen too', async (t) => {
 t.test('a gateway does not start beside a table that writes connection marks, and names it', async (t) => {
   begin(t, 'table inet rogue { chain marks { ct mark set 7; }; }');
   const log = createLog({ write: () => {} });
-  await t.rejects(Preflight.start(options, log), {
+  await t.rejects(Preflight.start(options, 0, log), {
     constructor: PreflightError,
     message:
       /^Cannot start gateway: foreign\.ct_mark: table inet rogue writes connection marks, in "marks": .* remove those rules/,
@@ -230,7 +230,7 @@ t.test('a table that begins to write connection marks later is told, and that it
   begin(t);
   const lines: string[] = [];
   const log = createLog({ write: (line) => lines.push(line) });
-  const started = await Preflight.start(options, log);
+  const started = await Preflight.start(options, 0, log);
   t.teardown(() => started.close());
   const marks = () => started.found().filter(({ name }: Finding) => name === 'foreign.ct_mark');
   t.match(marks(), [{ level: 'ok', value: 'none' }]);
@@ -248,7 +248,7 @@ t.test('a table that begins to write connection marks later is told, and that it
 t.test('only changes of chains and rules of others call for another look', async (t) => {
   begin(t);
   let calls = 0;
-  const watch = watchForeign(async () => {
+  const watch = watchForeign(0, async () => {
     if (++calls === 3) throw new Error('it fails');
   });
   t.teardown(() => watch.close());

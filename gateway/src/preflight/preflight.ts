@@ -97,8 +97,11 @@ export async function preflight(options: PreflightOptions): Promise<readonly Fin
   ];
 }
 
-/** Has `look` called, once for each burst, when tables that are not ours changed or may have; again where it rejects. */
-export function watchForeign(look: () => Promise<void>): { close(): void } {
+/**
+ * Has `look` called, once for each burst, when tables that are not ours changed or may have; again where it rejects. What
+ * the owner of `portId` changes is not looked at.
+ */
+export function watchForeign(portId: number, look: () => Promise<void>): { close(): void } {
   let timer: NodeJS.Timeout | undefined;
   let looked = Promise.resolve();
   let isClosed = false;
@@ -122,6 +125,7 @@ export function watchForeign(look: () => Promise<void>): { close(): void } {
       }
     },
   });
+  socket.ignore(portId);
   socket.join(NFNLGRP_NFTABLES);
   return {
     close() {
@@ -147,16 +151,19 @@ export class Preflight {
   #kernel: readonly Finding[] = [];
   #foreign: readonly Finding[] = [];
 
-  private constructor(options: PreflightOptions, log: Log) {
+  private constructor(options: PreflightOptions, portId: number, log: Log) {
     this.#options = options;
     this.#log = log;
-    this.#watch = watchForeign(() => this.#lookAgain());
+    this.#watch = watchForeign(portId, () => this.#lookAgain());
   }
 
-  /** Rejects with PreflightError where the gateway can not rely on the kernel. Warnings go to the log. */
-  static async start(options: PreflightOptions, log: Log): Promise<Preflight> {
+  /**
+   * Rejects with PreflightError where the gateway can not rely on the kernel. Warnings go to the log. `portId`: by which
+   * the gateway changes its table.
+   */
+  static async start(options: PreflightOptions, portId: number, log: Log): Promise<Preflight> {
     // The watch first: no change falls between the look and it.
-    const started = new Preflight(options, log);
+    const started = new Preflight(options, portId, log);
     try {
       const findings = await preflight(options);
       const errors = findings.filter(({ level }) => level === 'error');
