@@ -6,7 +6,7 @@ import { NETLINK_NETFILTER, NetlinkConnection } from 'sluice-gateway/netlink/con
 import { NftKernel } from 'sluice-gateway/nft/kernel.js';
 import { makePrefixes } from '../data/prefixes.js';
 import { timed } from '../harness.js';
-import { settledKernelBytes } from '../kernel-memory.js';
+import { settledKernelBytes } from '../memory-use.js';
 import { runFloor, writeFloorFile } from './floor.js';
 import {
   clearTable,

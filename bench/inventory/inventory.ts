@@ -20,6 +20,7 @@ import type { Manifest } from 'sluice-gateway/snapshot/format.js';
 import { eventOf } from 'sluice-test/support/aws/event.js';
 import { GATEWAY_CONFIG, GatewayProcess } from '../gateway-process.js';
 import { type Bench, type Report, spreadOf } from '../harness.js';
+import { processBytes } from '../memory-use.js';
 import {
   ACCOUNTS,
   accountId,
@@ -114,11 +115,6 @@ class Site {
   }
 }
 
-/** Memory of a process: the most it ever had. */
-function peakBytes({ pid }: ChildProcess): number {
-  return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]);
-}
-
 const tagging = ({ account, name, tags }: Probe) =>
   eventOf({ account, region: REGION }, 'TagResource20170331v2', {
     resource: `arn:aws:lambda:${REGION}:${account}:function:${name}`,
@@ -197,7 +193,7 @@ async function run(report: Report): Promise<void> {
       report.figure(`${name}Ms`, spreadOf(samples));
       report.figure(`${name}P99Ms`, samples.toSorted((a, b) => a - b)[Math.ceil(samples.length * 0.99) - 1]!);
     }
-    report.figure('rssMiB', peakBytes(client) / MIB);
+    report.figure('rssMiB', processBytes(client.pid!, 'VmHWM') / MIB);
   } finally {
     gateway?.remove();
     client.kill();

@@ -38,6 +38,15 @@ function filled(map: NumberMap): Batch {
   return batch;
 }
 
+/** A map with so many keys. */
+const marks = (length: number): NumberMap => ({
+  name: 'marks',
+  key: 'mark',
+  data: 'mark',
+  interval: false,
+  elements: Array.from({ length }, (_, key) => ({ first: BigInt(key), last: BigInt(key), data: key })),
+});
+
 /** What a promise was rejected with. */
 async function rejection(promise: Promise<unknown>): Promise<Error> {
   return promise.then(
@@ -197,18 +206,7 @@ t.test(
   async (t) => {
     const { connection, kernel } = open(t);
     const NLM_F_ECHO = 0x8;
-    const map: NumberMap = {
-      name: 'echoed',
-      key: 'mark',
-      data: 'mark',
-      interval: false,
-      elements: Array.from({ length: 150_000 }, (_, index) => ({
-        first: BigInt(index),
-        last: BigInt(index),
-        data: 1,
-      })),
-    };
-    const batch = filled(map);
+    const batch = filled(marks(150_000));
     const { bytes, lastSequence } = batch.finish();
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let at = 0; at < bytes.length; at += view.getUint32(at, true)) {
@@ -220,7 +218,7 @@ t.test(
     const error = await outcome;
     t.type(error, UnknownOutcomeError);
     t.match(error.message, 'answers were lost');
-    t.strictSame(await kernel.list(), { ...EMPTY_TABLE, maps: new Set(['echoed']) });
+    t.strictSame(await kernel.list(), { ...EMPTY_TABLE, maps: new Set(['marks']) });
   },
 );
 
@@ -327,18 +325,7 @@ t.test('watches are told of what others change, whatever we change ourselves', a
     watch.close();
     foreign.close();
   });
-  const map: NumberMap = {
-    name: 'large',
-    key: 'mark',
-    data: 'mark',
-    interval: false,
-    elements: Array.from({ length: 400_000 }, (_, key) => ({
-      first: BigInt(key),
-      last: BigInt(key),
-      data: key,
-    })),
-  };
-  const committed = kernel.commit(filled(map));
+  const committed = kernel.commit(filled(marks(400_000)));
   await turn();
   // Meanwhile nobody reads: what the kernel tells is more than buffers hold.
   here.run('sleep', ['2']);

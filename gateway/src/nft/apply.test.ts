@@ -1,8 +1,7 @@
 import t from 'tap';
 import { Applier } from './apply.js';
 import type { Batch } from './batch.js';
-import type { NftKernel } from './kernel.js';
-import { EMPTY_TABLE } from './kernel.js';
+import { EMPTY_TABLE, type NftKernel } from './kernel.js';
 import type { Chain } from './program.js';
 import { match } from './statement.js';
 

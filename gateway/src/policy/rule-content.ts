@@ -89,7 +89,7 @@ export const LISTS_A_MAP_MAX = 1_024;
 
 /**
  * Lists of rules as chains and maps, kept by what is in them: a list that comes again is the same content under the
- * same number. Texts are long and many, so hashes stand for them.
+ * same number. Texts are long and many: hashes stand for them, of which nobody who writes policy knows the epoch.
  */
 export class ListBook {
   readonly #epoch: string;
@@ -106,7 +106,7 @@ export class ListBook {
 
   /** `text`: all that the rules say. */
   contentOf(text: string, rules: readonly RuleInForce[], policy: PolicyInForce): ListContent {
-    const key = hash(text);
+    const key = hash(`${this.#epoch}\0${text}`);
     let content = this.#lists.get(key);
     if (content === undefined) {
       content = this.#compile(rules, policy);
@@ -168,19 +168,15 @@ export class ListBook {
     const number = this.#listNumbers.next();
     const block = Math.floor(number / LISTS_A_MAP_MAX);
     const own = (map: string) => (block === 0 ? map : `${map}_${block}`);
-    const chain = {
-      name,
-      // Copies of arrays that grew have no room to grow.
-      rules: [...body].map((rule) =>
-        rule.some((statement) => statement.kind === 'setMarkFromMap')
-          ? rule.map((one) => (one.kind === 'setMarkFromMap' ? { ...one, map: own(one.map) } : one))
-          : rule,
-      ),
-    };
+    const ownBody = body.map((rule) =>
+      rule.some(({ kind }) => kind === 'setMarkFromMap')
+        ? rule.map((one) => (one.kind === 'setMarkFromMap' ? { ...one, map: own(one.map) } : one))
+        : rule,
+    );
     const content = {
       number,
       chain: name,
-      chains: [chain],
+      chains: [{ name, rules: ownBody }],
       maps: maps.map((map) => ({ ...map, name: own(map.name) })),
       monitors: [...monitors],
     };
